@@ -13,4 +13,6 @@
 //! knows nobody, and names are imported from the file that owns them.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod domain;

@@ -1,9 +1,11 @@
 //! What names an image: a digest, a tag, a repository. Parsed once at the door; afterwards the type is the proof.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::io;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 /// The content address of one image: `sha256:` and 64 lowercase hex digits.
 ///
@@ -165,12 +167,33 @@ impl fmt::Display for Repository {
 
 /// SHA-256, in lowercase hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    use std::fmt::Write;
-    sha2::Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let mut writer = Sha256Writer::default();
+    writer.0.update(bytes);
+    writer.hex()
+}
+
+/// Hashes what is written into it, so that a large text need not exist to be hashed.
+#[derive(Default)]
+pub struct Sha256Writer(sha2::Sha256);
+
+impl Sha256Writer {
+    pub fn hex(self) -> String {
+        self.0.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+impl io::Write for Sha256Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

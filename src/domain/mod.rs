@@ -1,3 +1,12 @@
 //! Floor 1: pure. No network, no clock, no async: what is decided here can be read in one sitting and tested in microseconds.
 
+pub mod finding;
+pub mod head;
 pub mod image;
+pub mod judge;
+pub mod manifest;
+pub mod message;
+pub mod policy;
+pub mod protocol;
+pub mod request;
+pub mod scan;

@@ -1,0 +1,107 @@
+//! CloudFormation: whether a stack is rolling back, and the answer to its request.
+//!
+//! IAM: `cloudformation:DescribeStacks` on stacks of this account and region. The answer is a PUT to the pre-signed
+//! ResponseURL and needs no permission: whoever knows the URL may answer, so it never reaches a log or an error.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_cloudformation::Client;
+use aws_sdk_cloudformation::types::StackStatus;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use tokio::time::{sleep, timeout};
+
+use super::{missing, why};
+use crate::domain::protocol::Why;
+use crate::domain::request::Answer;
+
+const CONNECT: Duration = Duration::from_secs(2);
+const WHOLE: Duration = Duration::from_secs(8);
+const ALL_TRIES: Duration = Duration::from_secs(20);
+const TRIES: u32 = 3;
+
+pub struct Stacks {
+    client: Client,
+}
+
+impl Stacks {
+    pub fn new(config: &SdkConfig) -> Self {
+        Self { client: Client::new(config) }
+    }
+
+    /// Whether this stack is rolling back. (That of a parent shows in the parent alone; asking it comes with parking.)
+    pub async fn is_rolling_back(&self, stack_id: &str) -> Result<bool, Why> {
+        let attempt = format!("read the state of {stack_id}");
+        let answer = self.client.describe_stacks().stack_name(stack_id).send().await.map_err(|error| why(&attempt, &error))?;
+        let stack = answer.stacks.unwrap_or_default().into_iter().next().ok_or_else(|| missing(&attempt, "stack"))?;
+        Ok(matches!(stack.stack_status, Some(StackStatus::RollbackInProgress | StackStatus::UpdateRollbackInProgress | StackStatus::ImportRollbackInProgress)))
+    }
+}
+
+/// Sends answers.
+pub struct Answers {
+    connector: SharedHttpConnector,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Answers {
+    pub fn new() -> Self {
+        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(WHOLE).build();
+        let connector = Connector::builder()
+            .connector_settings(settings)
+            .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build();
+        Self { connector: SharedHttpConnector::new(connector) }
+    }
+
+    /// PUTs the answer. A redirect is not followed: it would hand the answer, and the stack's fate, to somebody else.
+    pub async fn put(&self, response_url: &str, answer: &Answer) -> Result<(), Why> {
+        let tries = async {
+            let mut last = String::new();
+            for attempt in 0..TRIES {
+                sleep(Duration::from_millis(250) * attempt).await;
+                match self.put_once(response_url, answer).await {
+                    Ok(status) if (200..300).contains(&status) => return Ok(()),
+                    // A refusal will be one again: the URL has expired, or is not what we were told.
+                    Ok(status) if (300..500).contains(&status) => return Err(format!("status {status}")),
+                    Ok(status) => last = format!("status {status}"),
+                    Err(error) => last = error,
+                }
+            }
+            Err(format!("{last}, {TRIES} times"))
+        };
+        let outcome = timeout(ALL_TRIES, tries).await.unwrap_or_else(|_| Err(format!("no answer within {} s", ALL_TRIES.as_secs())));
+        outcome.map_err(|error| Why { text: format!("could not answer CloudFormation: {error}"), denied: false })
+    }
+
+    async fn put_once(&self, response_url: &str, answer: &Answer) -> Result<u16, String> {
+        // The URL's signature covers the host and an empty content type: it goes out as it came, with nothing added.
+        let mut request = HttpRequest::new(SdkBody::from(answer.as_str()));
+        request.set_method("PUT").map_err(|_| "the method is not one".to_owned())?;
+        request.set_uri(response_url).map_err(|_| "the ResponseURL is not a URL".to_owned())?;
+        request.headers_mut().insert("content-length", answer.as_str().len().to_string());
+        let call = timeout(WHOLE, self.connector.call(request)).await.map_err(|_| format!("no answer within {} s", WHOLE.as_secs()))?;
+        // The error's own text may hold the address; its kind says enough.
+        let response = call.map_err(|error| {
+            let kind = if error.is_timeout() {
+                "timeout"
+            } else if error.is_io() {
+                "connection failed"
+            } else {
+                "the request failed"
+            };
+            kind.to_owned()
+        })?;
+        Ok(response.status().as_u16())
+    }
+}

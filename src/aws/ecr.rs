@@ -1,0 +1,339 @@
+//! ECR: what a reference names, which scanner is in charge, and what basic scanning or Inspector found.
+//!
+//! IAM: `ecr:BatchGetImage`, `ecr:DescribeImageScanFindings`, `ecr:DescribeImages`, `ecr:StartImageScan`,
+//! `ecr:BatchGetRepositoryScanningConfiguration` on the repository; `ecr:GetRegistryScanningConfiguration` on the registry.
+//! Under enhanced scanning DescribeImageScanFindings also asks for `inspector2:ListFindings` and `inspector2:ListCoverage`.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use aws_config::SdkConfig;
+use aws_sdk_ecr::Client;
+use aws_sdk_ecr::operation::describe_image_scan_findings::DescribeImageScanFindingsError as FindingsError;
+use aws_sdk_ecr::operation::start_image_scan::StartImageScanError;
+use aws_sdk_ecr::types::{EnhancedImageScanFinding, ImageIdentifier, ImageScanFinding, ScanType};
+use jiff::Timestamp;
+
+use super::{missing, timestamp, why};
+use crate::domain::finding::{Counts, Finding, FindingStatus, Package, Rating};
+use crate::domain::head::Child;
+use crate::domain::image::{ImageDigest, ImageRef, Repository};
+use crate::domain::manifest::{self, Manifest, MediaType};
+use crate::domain::protocol::{Depth, Resolved, Why};
+use crate::domain::scan::{Answered, Report, ScanSource};
+
+/// How long the registry's configuration is believed; an answer that contradicts it drops it at once.
+const REGISTRY_IS_FRESH: Duration = Duration::from_secs(180);
+/// The most that ECR gives in a page.
+const PAGE: i32 = 1000;
+/// Indexes within indexes within indexes are followed, and no further.
+const NESTING: usize = 3;
+/// So many manifests are read for one index.
+const MANIFESTS: usize = 60;
+/// Always all of them: without the index types ECR might pick an image of an index by itself.
+const ACCEPTED: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+pub struct Ecr {
+    client: Client,
+    registry: Mutex<Option<(Instant, ScanSource)>>,
+}
+
+/// What came of asking for a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    Yes,
+    /// ECR limits how often one image may be scanned. Good news: a scan exists, so there is something to wait for.
+    Already,
+    Unsupported,
+    /// Inspector scans here, and nobody else may.
+    RegistryIsEnhanced,
+    NoImage,
+    Archived,
+}
+
+impl Ecr {
+    pub fn new(config: &SdkConfig) -> Self {
+        Self { client: Client::new(config), registry: Mutex::new(None) }
+    }
+
+    /// What a reference names, in one call for an image. Manifests are checked against their digest.
+    pub async fn resolve(&self, repository: &Repository, image: &ImageRef, expected: Option<&ImageDigest>) -> Result<Resolved, Why> {
+        let attempt = format!("read the manifest of {}:{image}", repository.name);
+        let id = match image {
+            ImageRef::Tag(tag) => ImageIdentifier::builder().image_tag(tag).set_image_digest(expected.map(ToString::to_string)).build(),
+            ImageRef::Digest(digest) => ImageIdentifier::builder().image_digest(digest.as_str()).build(),
+        };
+        let Some(found) = self.manifest(repository, id, &attempt).await? else { return Ok(Resolved::NotFound) };
+        let (digest, manifest) = match found {
+            Found::Manifest(digest, manifest) => (digest, manifest),
+            Found::OtherDigest => return Ok(Resolved::OtherDigest),
+        };
+        match manifest {
+            Manifest::Image => Ok(Resolved::Image(digest)),
+            Manifest::NotAnImage(media_type) => Ok(Resolved::NotAnImage(digest, media_type)),
+            Manifest::Index(entries) => {
+                let children = self.images_of_index(repository, entries).await?;
+                Ok(Resolved::Index(digest, children))
+            }
+        }
+    }
+
+    /// The images that count, in the order of the index; indexes inside it are followed.
+    async fn images_of_index(&self, repository: &Repository, entries: Vec<manifest::Entry>) -> Result<Vec<Child>, Why> {
+        let mut children: Vec<Child> = Vec::new();
+        let mut reads = 0;
+        let mut level = entries;
+        for depth in 0.. {
+            let mut next = Vec::new();
+            for entry in level {
+                match entry.media_type {
+                    MediaType::Image if children.iter().any(|known| known.digest == entry.digest) => {}
+                    MediaType::Image => children.push(Child { digest: entry.digest, platform: entry.platform }),
+                    MediaType::Index => {
+                        reads += 1;
+                        if depth >= NESTING || reads > MANIFESTS {
+                            return Err(Why {
+                                text: format!("an index of {} holds more than {NESTING} levels or {MANIFESTS} indexes", repository.name),
+                                denied: false,
+                            });
+                        }
+                        let attempt = format!("read the index {}@{}", repository.name, entry.digest);
+                        let id = ImageIdentifier::builder().image_digest(entry.digest.as_str()).build();
+                        match self.manifest(repository, id, &attempt).await? {
+                            Some(Found::Manifest(_, Manifest::Index(entries))) => next.extend(entries),
+                            _ => return Err(missing(attempt, "index, although another index refers to it")),
+                        }
+                    }
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            level = next;
+        }
+        Ok(children)
+    }
+
+    async fn manifest(&self, repository: &Repository, id: ImageIdentifier, attempt: &str) -> Result<Option<Found>, Why> {
+        let answer = self
+            .client
+            .batch_get_image()
+            .registry_id(&repository.account)
+            .repository_name(&repository.name)
+            .image_ids(id)
+            .set_accepted_media_types(Some(ACCEPTED.map(str::to_owned).to_vec()))
+            .send()
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_repository_not_found_exception()) => return Ok(None),
+            Err(error) => return Err(why(attempt, &error)),
+        };
+        let Some(image) = answer.images.unwrap_or_default().into_iter().next() else {
+            let failure = answer.failures.unwrap_or_default().into_iter().next();
+            let code = failure.as_ref().and_then(|failure| failure.failure_code.as_ref()).map(|code| code.as_str().to_owned());
+            return match code.as_deref() {
+                Some("ImageNotFound" | "InvalidImageTag" | "InvalidImageDigest") => Ok(None),
+                Some("ImageTagDoesNotMatchDigest") => Ok(Some(Found::OtherDigest)),
+                _ => {
+                    let reason = failure.and_then(|failure| failure.failure_reason).unwrap_or_default();
+                    Err(Why {
+                        text: format!("could not {attempt}: {} {reason}", code.unwrap_or_else(|| "neither image nor failure".to_owned())),
+                        denied: false,
+                    })
+                }
+            };
+        };
+        let text = image.image_manifest.ok_or_else(|| missing(attempt, "manifest"))?;
+        let named = image.image_id.and_then(|id| id.image_digest).ok_or_else(|| missing(attempt, "digest"))?;
+        let digest: ImageDigest = named.parse().map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+        let found = ImageDigest::of(text.as_bytes());
+        if found != digest {
+            return Err(Why { text: format!("could not {attempt}: the manifest that came has the digest {found}, not {digest}"), denied: false });
+        }
+        let manifest = manifest::read(&text, image.image_manifest_media_type.as_deref())
+            .map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+        Ok(Some(Found::Manifest(digest, manifest)))
+    }
+
+    /// Which scanner is in charge of this registry.
+    pub async fn registry(&self, fresh: bool) -> Result<ScanSource, Why> {
+        let cached = self.registry.lock().expect("nobody panics with this lock").filter(|(at, _)| !fresh && at.elapsed() < REGISTRY_IS_FRESH);
+        if let Some((_, source)) = cached {
+            return Ok(source);
+        }
+        let attempt = "read the registry's scanning configuration";
+        let answer = self.client.get_registry_scanning_configuration().send().await.map_err(|error| why(attempt, &error))?;
+        let source = match answer.scanning_configuration.and_then(|configuration| configuration.scan_type) {
+            Some(ScanType::Enhanced) => ScanSource::Enhanced,
+            Some(ScanType::Basic) => ScanSource::Basic,
+            Some(other) => return Err(Why { text: format!("could not {attempt}: the scan type {other} is unknown to this version"), denied: false }),
+            None => return Err(missing(attempt, "scan type")),
+        };
+        *self.registry.lock().expect("nobody panics with this lock") = Some((Instant::now(), source));
+        Ok(source)
+    }
+
+    fn forget_registry(&self) {
+        *self.registry.lock().expect("nobody panics with this lock") = None;
+    }
+
+    /// Whether images of this repository are scanned only when somebody asks.
+    pub async fn is_scanned_on_demand_only(&self, repository: &Repository) -> Result<bool, Why> {
+        let attempt = format!("read the scanning configuration of {}", repository.name);
+        let answer =
+            self.client.batch_get_repository_scanning_configuration().repository_names(&repository.name).send().await.map_err(|error| why(&attempt, &error))?;
+        let configuration = answer.scanning_configurations.unwrap_or_default().into_iter().next();
+        let configuration = configuration.ok_or_else(|| missing(&attempt, "configuration"))?;
+        Ok(configuration.scan_frequency.is_none_or(|frequency| frequency.as_str() == "MANUAL"))
+    }
+
+    /// Asks for a basic scan.
+    pub async fn start_scan(&self, repository: &Repository, digest: &ImageDigest) -> Result<Started, Why> {
+        let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
+        let sent = self.client.start_image_scan().registry_id(&repository.account).repository_name(&repository.name).image_id(id).send().await;
+        let error = match sent {
+            Ok(_) => return Ok(Started::Yes),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(StartImageScanError::LimitExceededException(_)) => Ok(Started::Already),
+            Some(StartImageScanError::UnsupportedImageTypeException(_)) => Ok(Started::Unsupported),
+            Some(StartImageScanError::ImageArchivedException(_)) => Ok(Started::Archived),
+            Some(StartImageScanError::ImageNotFoundException(_) | StartImageScanError::RepositoryNotFoundException(_)) => Ok(Started::NoImage),
+            // ECR says "This feature is disabled" when Inspector has taken over: the configuration that we knew is not true any more.
+            Some(StartImageScanError::ValidationException(problem)) if problem.to_string().contains("feature is disabled") => {
+                self.forget_registry();
+                Ok(Started::RegistryIsEnhanced)
+            }
+            _ => Err(why(format!("start the scan of {}@{digest}", repository.name), &error)),
+        }
+    }
+
+    /// The findings of one image, all pages or the first.
+    pub async fn findings(&self, repository: &Repository, digest: &ImageDigest, depth: Depth) -> Result<Answered, Why> {
+        let attempt = format!("read the findings of {}@{digest}", repository.name);
+        let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
+        let mut report = Report::default();
+        let mut token = None;
+        loop {
+            let request = self.client.describe_image_scan_findings().registry_id(&repository.account).repository_name(&repository.name).image_id(id.clone());
+            let page = match request.max_results(PAGE).set_next_token(token).send().await {
+                Ok(page) => page,
+                Err(error) => match error.as_service_error() {
+                    Some(FindingsError::ScanNotFoundException(_)) => return Ok(Answered::NoScan),
+                    Some(FindingsError::ImageNotFoundException(_) | FindingsError::RepositoryNotFoundException(_)) => return Ok(Answered::NoImage),
+                    _ => return Err(why(&attempt, &error)),
+                },
+            };
+            if let Some(other) = page.image_id.and_then(|id| id.image_digest).filter(|other| other != digest.as_str()) {
+                return Err(Why { text: format!("could not {attempt}: the answer is about {other}"), denied: false });
+            }
+            let status = page.image_scan_status;
+            let word = status.as_ref().and_then(|status| status.status.as_ref()).map(|status| status.as_str().to_owned());
+            if report.status.is_some() && word.is_some() && report.status != word {
+                // The scan went on between two pages: what was read so far belongs to another scan.
+                return Err(Why { text: format!("could not {attempt}: the status changed while its pages were read"), denied: false });
+            }
+            report.status = report.status.or(word);
+            report.description = report.description.or_else(|| status.and_then(|status| status.description));
+            if let Some(found) = page.image_scan_findings {
+                report.completed_at = report.completed_at.or_else(|| found.image_scan_completed_at.as_ref().and_then(timestamp));
+                if let Some(counts) = found.finding_severity_counts {
+                    let counts = counts.into_iter().map(|(severity, count)| (severity.as_str().to_owned(), u64::try_from(count).unwrap_or(0)));
+                    report.stated_counts = Some(Counts::from(counts.collect::<BTreeMap<_, _>>()));
+                }
+                let enhanced = found.enhanced_findings.unwrap_or_default();
+                report.has_enhanced_findings |= !enhanced.is_empty();
+                report.findings.extend(found.findings.unwrap_or_default().into_iter().map(basic));
+                report.findings.extend(enhanced.into_iter().map(inspectors));
+            }
+            token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                break;
+            }
+            if depth == Depth::FirstPage {
+                report.more = true;
+                break;
+            }
+        }
+        if report.has_enhanced_findings || report.status.as_deref() == Some("ACTIVE") {
+            // Only Inspector says so: should the configuration that we know say otherwise, it is asked for again.
+            let known = *self.registry.lock().expect("nobody panics with this lock");
+            if known.is_some_and(|(_, source)| source == ScanSource::Basic) {
+                self.forget_registry();
+            }
+        }
+        Ok(Answered::Findings(report))
+    }
+
+    /// When this image was pushed.
+    pub async fn pushed_at(&self, repository: &Repository, digest: &ImageDigest) -> Result<Option<Timestamp>, Why> {
+        let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
+        let answer = self.client.describe_images().registry_id(&repository.account).repository_name(&repository.name).image_ids(id).send().await;
+        match answer {
+            Ok(answer) => Ok(answer.image_details.unwrap_or_default().first().and_then(|image| image.image_pushed_at.as_ref()).and_then(timestamp)),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_image_not_found_exception()) => Ok(None),
+            Err(error) => Err(why(format!("read when {}@{digest} was pushed", repository.name), &error)),
+        }
+    }
+}
+
+enum Found {
+    Manifest(ImageDigest, Manifest),
+    OtherDigest,
+}
+
+fn basic(finding: ImageScanFinding) -> Finding {
+    let attribute = |key: &str| finding.attributes.iter().flatten().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.clone());
+    let name = attribute("package_name");
+    let version = attribute("package_version");
+    Finding {
+        severity: Rating::parse(finding.severity.as_ref().map(|severity| severity.as_str())),
+        packages: name.map(|name| Package { name, version, fixed_in: None }).into_iter().collect(),
+        id: finding.name.unwrap_or_default(),
+        arn: None,
+        status: FindingStatus::Active,
+    }
+}
+
+fn inspectors(finding: EnhancedImageScanFinding) -> Finding {
+    let details = finding.package_vulnerability_details;
+    let packages = details.as_ref().and_then(|details| details.vulnerable_packages.clone()).unwrap_or_default();
+    let id = details.and_then(|details| details.vulnerability_id).or_else(|| finding.title.clone()).unwrap_or_default();
+    Finding {
+        id,
+        severity: Rating::parse(finding.severity.as_deref()),
+        arn: finding.finding_arn,
+        status: FindingStatus::parse(finding.status.as_deref()),
+        packages: packages
+            .into_iter()
+            .map(|package| Package {
+                name: package.name.unwrap_or_default(),
+                version: package.version,
+                fixed_in: package.fixed_in_version.filter(|fixed| fixed != "NotAvailable"),
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ecr::types::ScanStatus;
+
+    use crate::domain::scan::Status;
+
+    /// The day the SDK learns a new status is the day on which this asks for a decision.
+    #[test]
+    fn every_status_of_the_sdk_is_one_that_we_decided_about() {
+        for word in ScanStatus::values() {
+            assert!(!matches!(Status::parse(Some(word)), Status::Other(_)), "{word} has no way of its own in domain::scan");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Floor 2: AWS. One file a service; SDK types never leave this folder, and nothing is decided here.
+//!
+//! Every attempt that fails comes back as a [`Why`]: what was tried, what happened, and whether it was a matter of
+//! permission. Throttles, 5xx and resets have been retried by then (three tries).
+
+pub mod cloudformation;
+pub mod deployments;
+pub mod ecr;
+pub mod inspector;
+pub mod queue;
+pub mod requests;
+pub mod verdicts;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use jiff::Timestamp;
+
+use crate::domain::policy::Policy;
+use crate::domain::protocol::Why;
+
+/// What the functions are told by their environment. Each function is given what it needs, so most are optional here and
+/// missed where they are used.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub pipeline: String,
+    pub verdicts_table: String,
+    pub requests_table: String,
+    pub deployments_table: String,
+    pub scan_queue_url: String,
+    pub findings_bucket: String,
+    pub policy: Policy,
+    /// The one origin, besides CloudFormation's own, to which an answer may go. Tests alone set it.
+    pub test_answer_origin: Option<String>,
+}
+
+impl Settings {
+    /// Reads the settings by a look-up, as a rule `std::env::var`.
+    pub fn read(look_up: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let text = |name: &str| look_up(name).unwrap_or_default();
+        let policy = match look_up("PIPELINE_POLICY") {
+            Some(text) => Policy::parse(&text).map_err(|error| format!("PIPELINE_POLICY: {error}"))?,
+            None => Policy::default(),
+        };
+        Ok(Self {
+            pipeline: look_up("PIPELINE").ok_or("PIPELINE is not set: the construct sets it")?,
+            verdicts_table: text("VERDICTS_TABLE"),
+            requests_table: text("REQUESTS_TABLE"),
+            deployments_table: text("DEPLOYMENTS_TABLE"),
+            scan_queue_url: text("SCAN_QUEUE_URL"),
+            findings_bucket: text("FINDINGS_BUCKET"),
+            policy,
+            test_answer_origin: look_up("TEST_ANSWER_ORIGIN").filter(|origin| !origin.is_empty()),
+        })
+    }
+
+    /// The names that a pipeline's parts have: fixed, so that the CLI needs to be told nothing else.
+    pub fn of_pipeline(pipeline: &str) -> Self {
+        let table = |name: &str| format!("ecr-scan-verifier-{pipeline}-{name}");
+        Self {
+            pipeline: pipeline.to_owned(),
+            verdicts_table: table("verdicts"),
+            requests_table: table("requests"),
+            deployments_table: table("deployments"),
+            ..Self::default()
+        }
+    }
+}
+
+/// All adapters, built once at start.
+pub struct Aws {
+    pub settings: Settings,
+    pub ecr: ecr::Ecr,
+    pub inspector: inspector::Inspector,
+    pub verdicts: verdicts::Verdicts,
+    pub requests: requests::Requests,
+    pub deployments: deployments::Deployments,
+    pub queue: queue::Queue,
+    pub stacks: cloudformation::Stacks,
+    pub answers: cloudformation::Answers,
+}
+
+impl Aws {
+    pub async fn connect(settings: Settings) -> Self {
+        Self::with(&config().await, settings)
+    }
+
+    pub fn with(config: &SdkConfig, settings: Settings) -> Self {
+        let dynamo = aws_sdk_dynamodb::Client::new(config);
+        Self {
+            ecr: ecr::Ecr::new(config),
+            inspector: inspector::Inspector::new(config),
+            verdicts: verdicts::Verdicts::new(dynamo.clone(), config, &settings),
+            requests: requests::Requests::new(dynamo.clone(), &settings),
+            deployments: deployments::Deployments::new(dynamo, &settings),
+            queue: queue::Queue::new(config, &settings),
+            stacks: cloudformation::Stacks::new(config),
+            answers: cloudformation::Answers::new(),
+            settings,
+        }
+    }
+}
+
+/// Credentials and endpoints as the SDKs read them everywhere (environment, profiles, `AWS_ENDPOINT_URL_*`). TLS is ring: the
+/// SDK's default gathers entropy for 440 ms at the first call of a 128 MB function.
+pub async fn config() -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .timeout_config(TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_attempt_timeout(Duration::from_secs(10)).build())
+        .load()
+        .await
+}
+
+/// What was tried, and the whole chain of what happened.
+fn why<E>(attempt: impl Display, error: &SdkError<E>) -> Why
+where
+    E: std::error::Error + ProvideErrorMetadata + 'static,
+{
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
+    let denied = ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException"].contains(&code);
+    Why { text: format!("could not {attempt}: {}", DisplayErrorContext(error)), denied }
+}
+
+/// Something that AWS's answer should have held.
+fn missing(attempt: impl Display, what: &str) -> Why {
+    Why { text: format!("could not {attempt}: the answer has no {what}"), denied: false }
+}
+
+fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(time.as_nanos()).ok()
+}

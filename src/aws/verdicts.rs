@@ -1,0 +1,283 @@
+//! The Verdicts table: a head for each image in each repository, and the findings that it refers to.
+//!
+//! IAM: `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem` on the table; `s3:GetObject`, `PutObject` on the findings
+//! bucket, where findings go that are too large for an item.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use jiff::{SignedDuration, Timestamp};
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+
+use super::{Settings, missing, why};
+use crate::domain::head::Head;
+use crate::domain::image::{ImageDigest, Repository};
+use crate::domain::protocol::Why;
+use crate::domain::scan::{Facts, FactsHash};
+
+/// DynamoDB takes 400 KB an item, names and keys included; beyond this the findings go to S3.
+const INLINE_BYTES: usize = 300_000;
+/// A stored list that grows beyond this when it is unpacked is not one that we wrote.
+const UNPACKED_BYTES: u64 = 512 << 20;
+/// How long findings stay after the last row let them go, so that who has just read the row can still read them.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// DynamoDB may leave keys of a batch unread, under load.
+const BATCH_TRIES: usize = 5;
+
+pub struct Verdicts {
+    client: Client,
+    s3: aws_sdk_s3::Client,
+    table: String,
+    bucket: String,
+}
+
+/// What came of writing a head.
+pub enum Written {
+    Yes,
+    /// The row is another one by now.
+    Conflict(Option<Box<Head>>),
+}
+
+impl Verdicts {
+    pub fn new(client: Client, config: &SdkConfig, settings: &Settings) -> Self {
+        Self { client, s3: aws_sdk_s3::Client::new(config), table: settings.verdicts_table.clone(), bucket: settings.findings_bucket.clone() }
+    }
+
+    /// The heads of these images of one repository, consistently and in their order.
+    pub async fn heads(&self, repository: &Repository, digests: &[ImageDigest]) -> Result<Vec<Option<Head>>, Why> {
+        let attempt = format!("read the verdicts of {} images of {}", digests.len(), repository.name);
+        if let [digest] = digests {
+            let answer = self.client.get_item().table_name(&self.table).set_key(Some(head_key(repository, digest))).consistent_read(true).send().await;
+            let item = answer.map_err(|error| why(&attempt, &error))?.item;
+            return Ok(vec![item.map(|item| head(item, &attempt)).transpose()?]);
+        }
+        let mut found: HashMap<ImageDigest, Head> = HashMap::new();
+        let mut left: Vec<_> = digests.iter().map(|digest| head_key(repository, digest)).collect();
+        for _ in 0..BATCH_TRIES {
+            if left.is_empty() {
+                break;
+            }
+            let keys = KeysAndAttributes::builder().set_keys(Some(std::mem::take(&mut left))).consistent_read(true).build();
+            let keys = keys.map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+            let answer = self.client.batch_get_item().request_items(&self.table, keys).send().await.map_err(|error| why(&attempt, &error))?;
+            for item in answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default() {
+                let head = head(item, &attempt)?;
+                found.insert(head.digest.clone(), head);
+            }
+            left = answer.unprocessed_keys.unwrap_or_default().remove(&self.table).map(|keys| keys.keys).unwrap_or_default();
+        }
+        if !left.is_empty() {
+            return Err(Why { text: format!("could not {attempt}: DynamoDB left {} of them unread, {BATCH_TRIES} times", left.len()), denied: false });
+        }
+        Ok(digests.iter().map(|digest| found.get(digest).cloned()).collect())
+    }
+
+    /// All heads of a digest, in whatever repository.
+    pub async fn everywhere(&self, digest: &ImageDigest) -> Result<Vec<Head>, Why> {
+        let attempt = format!("read the verdicts of {digest}");
+        let query = self.client.query().table_name(&self.table).key_condition_expression("digest = :digest");
+        let query = query.filter_expression("attribute_exists(version)").expression_attribute_values(":digest", AttributeValue::S(digest.to_string()));
+        let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.map_err(|error| why(&attempt, &error))?;
+        items.into_iter().map(|item| head(item, &attempt)).collect()
+    }
+
+    /// Writes a head if the row is still the one that was read; `expect` 0: if there is none.
+    pub async fn write_head(&self, expect: u64, head: &Head) -> Result<Written, Why> {
+        let attempt = format!("write the verdict of {}", head.digest);
+        let item = to_item(head).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let put = match expect {
+            0 => put.condition_expression("attribute_not_exists(digest)"),
+            version => put
+                .condition_expression("#version = :expected")
+                .expression_attribute_names("#version", "version")
+                .expression_attribute_values(":expected", AttributeValue::N(version.to_string())),
+        };
+        let error = match put.send().await {
+            Ok(_) => return Ok(Written::Yes),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                let current = failed.item.clone().map(|item| self::head(item, &attempt)).transpose()?;
+                Ok(Written::Conflict(current.map(Box::new)))
+            }
+            _ => Err(why(&attempt, &error)),
+        }
+    }
+
+    /// Stores findings under their hash, for the head of version `for_version`.
+    pub async fn put_facts(&self, repository: &Repository, digest: &ImageDigest, facts: &Facts, for_version: u64) -> Result<(), Why> {
+        let attempt = format!("store the findings of {digest}");
+        let packed = pack(&facts.to_bytes()).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+        let mut item = facts_key(repository, digest, facts.hash());
+        item.insert("for_version".into(), AttributeValue::N(for_version.to_string()));
+        if packed.len() <= INLINE_BYTES {
+            item.insert("data".into(), AttributeValue::B(Blob::new(packed)));
+        } else {
+            let key = format!("facts/{}/{}.json.gz", digest.as_str().trim_start_matches("sha256:"), facts.hash().as_str());
+            let put = self.s3.put_object().bucket(&self.bucket).key(&key).body(packed.into()).content_type("application/json").content_encoding("gzip");
+            put.send().await.map_err(|error| why(&attempt, &error))?;
+            item.insert("bucket".into(), AttributeValue::S(self.bucket.clone()));
+            item.insert("key".into(), AttributeValue::S(key));
+        }
+        self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await.map_err(|error| why(&attempt, &error))?;
+        Ok(())
+    }
+
+    /// The findings under that hash; `None` when they are gone.
+    pub async fn facts(&self, repository: &Repository, digest: &ImageDigest, hash: &FactsHash) -> Result<Option<Facts>, Why> {
+        let attempt = format!("read the stored findings of {digest}");
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(facts_key(repository, digest, hash))).consistent_read(true).send().await;
+        let Some(mut item) = answer.map_err(|error| why(&attempt, &error))?.item else { return Ok(None) };
+        let packed = match (item.remove("data"), item.remove("bucket"), item.remove("key")) {
+            (Some(AttributeValue::B(data)), _, _) => data.into_inner(),
+            (_, Some(AttributeValue::S(bucket)), Some(AttributeValue::S(key))) => {
+                let object = match self.s3.get_object().bucket(bucket).key(key).send().await {
+                    Ok(object) => object,
+                    Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => return Ok(None),
+                    Err(error) => return Err(why(&attempt, &error)),
+                };
+                let body = object.body.collect().await.map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+                body.to_vec()
+            }
+            _ => return Err(missing(attempt, "data, neither in the item nor in S3")),
+        };
+        let unreadable = |error: String| Why { text: format!("could not {attempt}: {error}"), denied: false };
+        let bytes = unpack(&packed).map_err(|error| unreadable(error.to_string()))?;
+        Facts::from_bytes(&bytes, hash).map(Some).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// Lets findings go that no head of version `since_version` or later refers to. If a later head took them up again
+    /// meanwhile, they stay.
+    pub async fn expire_facts(&self, repository: &Repository, digest: &ImageDigest, facts: &FactsHash, since_version: u64, now: Timestamp) -> Result<(), Why> {
+        let gone_at = now.saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second();
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(facts_key(repository, digest, facts)))
+            .update_expression("SET #ttl = :gone_at")
+            .condition_expression("for_version <= :since")
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":gone_at", AttributeValue::N(gone_at.to_string()))
+            .expression_attribute_values(":since", AttributeValue::N(since_version.to_string()));
+        match update.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) => Ok(()),
+            Err(error) => Err(why(format!("let the old findings of {digest} go"), &error)),
+        }
+    }
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+fn head_key(repository: &Repository, digest: &ImageDigest) -> Item {
+    key(digest, repository.arn())
+}
+
+fn facts_key(repository: &Repository, digest: &ImageDigest, facts: &FactsHash) -> Item {
+    key(digest, format!("{}#facts#{}", repository.arn(), facts.as_str()))
+}
+
+fn key(digest: &ImageDigest, item: String) -> Item {
+    HashMap::from([("digest".to_owned(), AttributeValue::S(digest.to_string())), ("item".to_owned(), AttributeValue::S(item))])
+}
+
+/// A row that cannot be read is an error, never a missing row: that would be an image nobody has looked at.
+fn head(item: Item, attempt: &str) -> Result<Head, Why> {
+    from_item(item).map_err(|error| Why { text: format!("could not {attempt}: the row cannot be read: {error}"), denied: false })
+}
+
+fn pack(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = GzDecoder::new(packed).take(UNPACKED_BYTES).read_to_end(&mut bytes)?;
+    if read as u64 == UNPACKED_BYTES {
+        return Err(std::io::Error::other("it is larger than any list of findings"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::finding::Counts;
+    use crate::domain::head::{Change, Child, Kind, News, merge};
+
+    fn repository() -> Repository {
+        "arn:aws:ecr:eu-west-1:123456789012:repository/team/web-app".parse().unwrap()
+    }
+
+    /// The size that DynamoDB counts: names and values.
+    fn size(value: &AttributeValue) -> usize {
+        match value {
+            AttributeValue::S(text) => text.len(),
+            AttributeValue::N(number) => number.len() / 2 + 2,
+            AttributeValue::L(list) => 3 + list.iter().map(|value| size(value) + 1).sum::<usize>(),
+            AttributeValue::M(map) => 3 + map.iter().map(|(name, value)| name.len() + size(value) + 1).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    #[test]
+    fn a_head_survives_the_table() {
+        let digest = ImageDigest::of(b"index");
+        let child = Child { digest: ImageDigest::of(b"child"), platform: "linux/arm64/v8".into() };
+        let news = News::Pushed { kind: Kind::Index(vec![child]), tag: Some("1.4.2".into()), at: Some(Timestamp::UNIX_EPOCH) };
+        let Change::Write(written) = merge(None, &digest, &repository(), &[news], &[]) else { panic!("a new row is written") };
+        let item = to_item(&*written).unwrap();
+        assert_eq!(item.get("item"), Some(&AttributeValue::S(repository().arn())), "the range key is the repository");
+        assert_eq!(*written, head(item, "read").unwrap());
+    }
+
+    #[test]
+    fn the_largest_head_costs_one_read_unit() {
+        let digest = ImageDigest::of(b"index");
+        let children = (0..40).map(|n| Child { digest: ImageDigest::of(&[n]), platform: "linux/arm64".into() }).collect();
+        let mut news = vec![News::Pushed { kind: Kind::Index(children), tag: None, at: None }];
+        let tag = |n: i64| News::Pushed { kind: Kind::Unknown, tag: Some(format!("{n}-{}", "t".repeat(120))), at: Timestamp::from_second(n).ok() };
+        news.extend((0..30).map(tag));
+        let Change::Write(index) = merge(None, &digest, &repository(), &news, &[]) else { panic!() };
+        let total = |head: &Head| size(&AttributeValue::M(to_item(head).unwrap()));
+        assert!(total(&index) <= 6 * 1024, "{} bytes", total(&index));
+        assert!(index.tags.len() <= 5, "long tags make way");
+    }
+
+    #[test]
+    fn findings_are_packed_and_unpacked_whole() {
+        let bytes = b"[1,2,3]".repeat(1000);
+        let packed = pack(&bytes).unwrap();
+        assert!(packed.len() < bytes.len() / 10);
+        assert_eq!(unpack(&packed).unwrap(), bytes);
+        assert!(unpack(b"not packed").is_err());
+    }
+
+    #[test]
+    fn counts_are_a_map_in_the_table() {
+        let counts = Counts::from(BTreeMap::from([("HIGH".to_owned(), 2)]));
+        let value: AttributeValue = serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(&counts).unwrap();
+        assert_eq!(value, AttributeValue::M(HashMap::from([("HIGH".to_owned(), AttributeValue::N("2".to_owned()))])));
+    }
+}

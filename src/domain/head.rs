@@ -1,0 +1,389 @@
+//! What is kept of one image in one repository: a few kilobytes that answer a deployment in one read.
+//!
+//! News arrive doubled, late and in any order. [`merge`] makes the same row of them all the same: newer evidence wins by the
+//! scan's completed time, then by the time of reading, then by content, and whatever has been merged once changes nothing
+//! the second time.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::finding::Counts;
+use super::image::{ImageDigest, Repository};
+use super::judge::judge;
+use super::policy::{Policy, PolicyHash};
+use super::scan::{FactsHash, Reading, ScanSource, ScanState, Standing};
+
+/// How far apart two equal readings of Inspector's findings have to be, so that the list can be taken for whole: one finding
+/// has been seen to become three within a minute.
+pub const APART: SignedDuration = SignedDuration::from_secs(20);
+/// Over so many unchanged readings a count above the list is no longer a list that is still being filled.
+const DISAGREEING_READS: u32 = 3;
+/// A scan-complete event speaks of the scan that had been completed when it was sent; clocks may differ by this much.
+const EVENT_SKEW: SignedDuration = SignedDuration::from_secs(60);
+const POLICIES: usize = 8;
+const PARENTS: usize = 20;
+const TAGS: usize = 20;
+/// Tags can have 128 characters each; a head has to stay within 4 KB.
+const TAG_BYTES: usize = 600;
+
+/// An image of an index, with the platform that it is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Child {
+    pub digest: ImageDigest,
+    /// `os/architecture[/variant]`; empty when the index does not say.
+    pub platform: String,
+}
+
+/// What a digest turned out to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Nobody has looked at the manifest yet.
+    #[default]
+    Unknown,
+    Image,
+    /// Not scanned itself: its counted children are.
+    Index(Vec<Child>),
+}
+
+/// The head of one image in one repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub digest: ImageDigest,
+    #[serde(rename = "item")]
+    pub repository: Repository,
+    /// Every write expects the version it read and adds one.
+    pub version: u64,
+    #[serde(default)]
+    pub kind: Kind,
+    /// The indexes that hold this image, newest first, as far as there is room.
+    #[serde(default)]
+    pub parents: Vec<ImageDigest>,
+    #[serde(default)]
+    pub more_parents: bool,
+    /// Newest first.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    #[serde(default)]
+    pub pushed_at: Option<Timestamp>,
+    #[serde(default)]
+    pub result: Option<ScanResult>,
+    /// The newest word on the scan that came without a result.
+    #[serde(default)]
+    pub latest: Option<Word>,
+    /// Results read before this moment do not count any more: the image was archived, deleted or fell out of scanning since.
+    #[serde(default)]
+    pub voided_at: Option<Timestamp>,
+    /// What the scanner's own event counted.
+    #[serde(default)]
+    pub event: Option<EventCounts>,
+    /// What has been judged already; only ever of `result`'s findings.
+    #[serde(default)]
+    pub verdicts: Vec<PolicyVerdict>,
+    /// When the API was last asked.
+    #[serde(default)]
+    pub checked_at: Option<Timestamp>,
+    /// The pipeline's verdict, for a person who looks at the table.
+    #[serde(default)]
+    pub verdict: String,
+}
+
+/// A scan that the scanner calls finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanResult {
+    pub source: ScanSource,
+    pub status: String,
+    pub completed_at: Timestamp,
+    pub read_at: Timestamp,
+    /// How many readings agreed with this one, itself included.
+    pub reads: u32,
+    /// The first reading since which nothing changed; never before `completed_at`.
+    pub equal_since: Timestamp,
+    #[serde(default)]
+    pub stated_counts: Option<Counts>,
+    /// What counts: active findings by severity.
+    pub counts: Counts,
+    /// Everything listed, suppressed and closed findings included.
+    pub listed: Counts,
+    pub facts: FactsHash,
+    /// Whether the scanner counts more than it lists.
+    #[serde(default)]
+    pub counts_disagree: bool,
+}
+
+/// A state without a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    pub source: ScanSource,
+    pub state: ScanState,
+    pub status: String,
+    pub read_at: Timestamp,
+}
+
+/// The counts of a scan-complete event. Inspector counts CRITICAL, HIGH, MEDIUM and TOTAL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCounts {
+    pub at: Timestamp,
+    pub critical: u64,
+    pub high: u64,
+    pub medium: u64,
+    pub total: u64,
+}
+
+impl EventCounts {
+    fn agree_with(&self, counts: &Counts) -> bool {
+        (self.critical, self.high, self.medium, self.total) == (counts.get("CRITICAL"), counts.get("HIGH"), counts.get("MEDIUM"), counts.total())
+    }
+}
+
+/// How many findings of the result block under one policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyVerdict {
+    pub policy: PolicyHash,
+    pub blocking: u64,
+    pub asked_at: Timestamp,
+}
+
+impl Head {
+    fn new(digest: &ImageDigest, repository: &Repository) -> Self {
+        Self {
+            digest: digest.clone(),
+            repository: repository.clone(),
+            version: 0,
+            kind: Kind::Unknown,
+            parents: Vec::new(),
+            more_parents: false,
+            tags: Vec::new(),
+            pushed_at: None,
+            result: None,
+            latest: None,
+            voided_at: None,
+            event: None,
+            verdicts: Vec::new(),
+            checked_at: None,
+            verdict: String::new(),
+        }
+    }
+
+    /// The result, unless something since has made it void.
+    pub fn valid_result(&self) -> Option<&ScanResult> {
+        self.result.as_ref().filter(|result| self.voided_at.is_none_or(|voided| result.read_at > voided))
+    }
+
+    /// How far the scan of this image is.
+    pub fn state(&self) -> ScanState {
+        match self.valid_result() {
+            Some(result) if !result.counts_disagree => ScanState::Complete,
+            Some(result) if result.reads >= DISAGREEING_READS => ScanState::CountsDisagree,
+            Some(_) => ScanState::Running,
+            None => self.latest.as_ref().map_or(ScanState::NotFound, |word| word.state.clone()),
+        }
+    }
+
+    /// The scanner that this record is of.
+    pub fn source(&self) -> Option<ScanSource> {
+        self.valid_result().map(|result| result.source).or_else(|| self.latest.as_ref().map(|word| word.source))
+    }
+
+    /// The complete result, if there is one, and whether its list of findings is proven to be whole.
+    ///
+    /// Basic scanning writes its findings at once. Inspector fills the list while it already calls the scan complete, so it
+    /// takes the counts of its scan-complete event, or two equal readings [`APART`].
+    pub fn complete(&self) -> Option<(&ScanResult, bool)> {
+        let result = self.valid_result().filter(|result| !result.counts_disagree)?;
+        let settled = match result.source {
+            ScanSource::Basic => true,
+            ScanSource::Enhanced => self.event_agrees_with(result) || result.read_at.duration_since(result.equal_since) >= APART,
+        };
+        Some((result, settled))
+    }
+
+    fn event_agrees_with(&self, result: &ScanResult) -> bool {
+        // An event counts either everything or what is active: it is not documented which.
+        let of_this_scan = |event: &&EventCounts| result.completed_at <= event.at.saturating_add(EVENT_SKEW).unwrap_or(Timestamp::MAX);
+        self.event.as_ref().filter(of_this_scan).is_some_and(|event| event.agree_with(&result.listed) || event.agree_with(&result.counts))
+    }
+
+    /// How many findings block under `policy`, where the record alone can tell.
+    pub fn blocking_under(&self, policy: &Policy) -> Option<u64> {
+        let result = self.valid_result()?;
+        if policy.is_by_severity_alone() {
+            return Some(policy.blocking_in(&result.counts));
+        }
+        let hash = policy.hash();
+        self.verdicts.iter().find(|verdict| verdict.policy == hash).map(|verdict| verdict.blocking)
+    }
+
+    /// The verdict in words, for a person.
+    fn in_words(&self, policy: &Policy) -> String {
+        match (&self.kind, self.complete(), self.state()) {
+            (Kind::Index(children), _, _) => format!("see its {} images", children.len()),
+            (_, Some((result, settled)), _) => match self.blocking_under(policy) {
+                Some(0) if settled => "PASS".to_owned(),
+                Some(0) | None => "PENDING (not proven whole yet)".to_owned(),
+                Some(blocking) => format!("BLOCK ({blocking} of {})", result.counts),
+            },
+            (_, None, state) if state.standing() == Standing::Unscanned => format!("UNSCANNED ({})", state.word()),
+            (_, None, state) => format!("PENDING ({})", state.word()),
+        }
+    }
+}
+
+/// Something that was learned about an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    Pushed { kind: Kind, tag: Option<String>, at: Option<Timestamp> },
+    PartOf(ImageDigest),
+    Scan(Reading),
+    ScanEnded(EventCounts),
+}
+
+/// What the news make of the row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Same,
+    Write(Box<Head>),
+}
+
+/// Puts news into a row. Monotone and idempotent: what was merged before, or is older than what is known, changes nothing.
+///
+/// `policies` are those whose verdict the row shall hold, the pipeline's first.
+pub fn merge(old: Option<&Head>, digest: &ImageDigest, repository: &Repository, news: &[News], policies: &[Policy]) -> Change {
+    let before = old.cloned().unwrap_or_else(|| Head::new(digest, repository));
+    let mut head = before.clone();
+    for item in news {
+        match item {
+            News::Pushed { kind, tag, at } => pushed(&mut head, kind, tag.as_deref(), *at),
+            News::PartOf(parent) => part_of(&mut head, parent),
+            News::ScanEnded(event) => {
+                if head.event.as_ref().is_none_or(|known| event.at > known.at) {
+                    head.event = Some(event.clone());
+                }
+            }
+            News::Scan(reading) => scanned(&mut head, reading, policies),
+        }
+    }
+    if let Some(pipelines) = policies.first() {
+        head.verdict = head.in_words(pipelines);
+    }
+    if old.is_some() && head == before {
+        return Change::Same;
+    }
+    head.version = before.version + 1;
+    Change::Write(Box::new(head))
+}
+
+fn pushed(head: &mut Head, kind: &Kind, tag: Option<&str>, at: Option<Timestamp>) {
+    if *kind != Kind::Unknown {
+        head.kind = kind.clone(); // a digest's manifest never changes
+    }
+    // An older push that arrives late adds its tag at the end, so that the order of arrival does not matter much.
+    let is_newest = head.pushed_at <= at;
+    if let Some(tag) = tag
+        && !head.tags.iter().any(|known| known == tag)
+    {
+        let place = if is_newest { 0 } else { head.tags.len() };
+        head.tags.insert(place, tag.to_owned());
+        head.tags.truncate(TAGS);
+        while head.tags.iter().map(String::len).sum::<usize>() > TAG_BYTES {
+            head.tags.pop();
+        }
+    }
+    if is_newest {
+        head.pushed_at = at;
+    }
+}
+
+fn part_of(head: &mut Head, parent: &ImageDigest) {
+    if head.parents.contains(parent) {
+        return;
+    }
+    head.parents.insert(0, parent.clone());
+    if head.parents.len() > PARENTS {
+        head.parents.truncate(PARENTS);
+        head.more_parents = true;
+    }
+}
+
+fn scanned(head: &mut Head, reading: &Reading, policies: &[Policy]) {
+    head.checked_at = head.checked_at.max(Some(reading.read_at));
+    let finished = matches!(reading.state, ScanState::Complete | ScanState::CountsDisagree);
+    match (finished, &reading.facts, reading.completed_at) {
+        (true, Some(facts), Some(completed_at)) => {
+            let new = ScanResult {
+                source: reading.source,
+                status: reading.status.clone(),
+                completed_at,
+                read_at: reading.read_at,
+                reads: 1,
+                equal_since: reading.read_at,
+                stated_counts: reading.stated_counts.clone(),
+                counts: Counts::of(facts.findings().iter().filter(|finding| finding.counts())),
+                listed: Counts::of(facts.findings()),
+                facts: facts.hash().clone(),
+                counts_disagree: reading.state == ScanState::CountsDisagree,
+            };
+            if let Some(result) = newer_result(head.result.as_ref(), new) {
+                if head.result.as_ref().is_none_or(|old| old.facts != result.facts) {
+                    head.verdicts.clear();
+                }
+                head.result = Some(result);
+            }
+            // Verdicts are of the findings that the row refers to, and these may be those of a newer reading.
+            if head.result.as_ref().is_some_and(|result| result.facts == *facts.hash()) {
+                for policy in policies.iter().filter(|policy| !policy.is_by_severity_alone()) {
+                    remember_verdict(head, policy, judge(facts.findings(), policy).blocking.len() as u64, reading.read_at);
+                }
+            }
+        }
+        _ => {
+            let word = Word { source: reading.source, state: reading.state.clone(), status: reading.status.clone(), read_at: reading.read_at };
+            let is_newer = |known: &Word| (word.read_at, &word.state) > (known.read_at, &known.state);
+            if reading.state.standing() == Standing::Unscanned {
+                head.voided_at = head.voided_at.max(Some(reading.read_at));
+            }
+            if head.latest.as_ref().is_none_or(is_newer) {
+                // Another scanner has taken over: what the old one found is no longer what is true here.
+                if head.result.as_ref().is_some_and(|result| result.source != word.source && result.read_at < word.read_at) {
+                    head.voided_at = head.voided_at.max(Some(word.read_at));
+                }
+                head.latest = Some(word);
+            }
+        }
+    }
+}
+
+/// The result to keep, if `new` changes anything.
+fn newer_result(old: Option<&ScanResult>, new: ScanResult) -> Option<ScanResult> {
+    let Some(old) = old else { return Some(new) };
+    let key = |result: &ScanResult| (result.completed_at, result.read_at, result.facts.clone());
+    // Two scanners' completed times do not compare: there the later reading says which one is in charge.
+    let wins = if new.source == old.source { key(&new) > key(old) } else { new.read_at > old.read_at };
+    if !wins {
+        return None;
+    }
+    let unchanged = new.source == old.source && new.facts == old.facts && new.stated_counts == old.stated_counts && new.counts_disagree == old.counts_disagree;
+    if !unchanged {
+        return Some(new);
+    }
+    // Equal, and read again. The run of equal readings counts from the first one that was not before this scan's end.
+    let equal_since = if old.equal_since >= new.completed_at { old.equal_since } else { new.read_at };
+    Some(ScanResult { reads: old.reads.saturating_add(1), equal_since, ..new })
+}
+
+fn remember_verdict(head: &mut Head, policy: &Policy, blocking: u64, asked_at: Timestamp) {
+    let hash = policy.hash();
+    if head.verdicts.iter().any(|verdict| verdict.policy == hash) {
+        return;
+    }
+    head.verdicts.insert(0, PolicyVerdict { policy: hash, blocking, asked_at });
+    head.verdicts.truncate(POLICIES);
+}
+
+impl fmt::Display for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.platform.is_empty() { write!(f, "{}", self.digest) } else { write!(f, "{} ({})", self.digest, self.platform) }
+    }
+}

@@ -1,0 +1,181 @@
+//! What a manifest says: an image, an index of images, or something else that a registry keeps.
+
+use serde::Deserialize;
+
+use super::image::{BadDigest, ImageDigest};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manifest {
+    Image,
+    /// What is in the index, its attestations left out.
+    Index(Vec<Entry>),
+    /// A signature, an SBOM, a chart: the type that it declares.
+    NotAnImage(String),
+}
+
+/// One manifest that an index refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub digest: ImageDigest,
+    pub media_type: MediaType,
+    /// `os/architecture[/variant]`; empty when the index does not say.
+    pub platform: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    Image,
+    Index,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BadManifest {
+    #[error("the manifest is not one that we can read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the index names an image badly: {0}")]
+    Digest(#[from] BadDigest),
+    #[error("the manifest is of the type `{0}`, which is neither an image nor an index")]
+    UnknownType(String),
+}
+
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const IMAGE_CONFIGS: [&str; 2] = ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    manifests: Option<Vec<Descriptor>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    #[serde(default)]
+    digest: String,
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
+}
+
+/// Reads a manifest. Older OCI documents leave their media type out, so what the registry says of it stands in.
+pub fn read(text: &str, registrys_word: Option<&str>) -> Result<Manifest, BadManifest> {
+    let document: Document = serde_json::from_str(text)?;
+    let media_type = document.media_type.as_deref().or(registrys_word).unwrap_or(if document.manifests.is_some() { OCI_INDEX } else { OCI_MANIFEST });
+    match media_type {
+        OCI_INDEX | DOCKER_LIST => {
+            let entries = document.manifests.unwrap_or_default().iter().filter(|entry| !is_attestation(entry)).map(entry).collect::<Result<_, _>>()?;
+            Ok(Manifest::Index(entries))
+        }
+        OCI_MANIFEST | DOCKER_MANIFEST => {
+            let config = document.config.map(|config| config.media_type).unwrap_or_default();
+            match document.artifact_type {
+                _ if IMAGE_CONFIGS.contains(&config.as_str()) => Ok(Manifest::Image),
+                Some(artifact_type) => Ok(Manifest::NotAnImage(artifact_type)),
+                None => Ok(Manifest::NotAnImage(config)),
+            }
+        }
+        other => Err(BadManifest::UnknownType(other.to_owned())),
+    }
+}
+
+/// BuildKit puts a build's provenance beside the image as one more manifest of the index. It is left out only when both of
+/// its marks are there: the annotation, and a platform that nothing runs on.
+fn is_attestation(entry: &Descriptor) -> bool {
+    let annotated =
+        entry.annotations.as_ref().and_then(|annotations| annotations.get("vnd.docker.reference.type")).is_some_and(|kind| kind == "attestation-manifest");
+    let nowhere = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown");
+    annotated && nowhere
+}
+
+fn entry(entry: &Descriptor) -> Result<Entry, BadManifest> {
+    let media_type = if [OCI_INDEX, DOCKER_LIST].contains(&entry.media_type.as_str()) { MediaType::Index } else { MediaType::Image };
+    let platform = entry.platform.as_ref().map(|platform| {
+        let parts = [Some(platform.os.as_str()), Some(platform.architecture.as_str()), platform.variant.as_deref()];
+        parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+    });
+    Ok(Entry { digest: entry.digest.parse()?, media_type, platform: platform.unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(seed: &str) -> String {
+        ImageDigest::of(seed.as_bytes()).to_string()
+    }
+
+    fn index(entries: &str) -> String {
+        format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{entries}]}}"#)
+    }
+
+    #[test]
+    fn an_attestation_is_left_out_only_with_both_of_its_marks() {
+        let attestation = r#","annotations":{"vnd.docker.reference.type":"attestation-manifest"}"#;
+        for (platform, annotations, counted) in [
+            (r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#, "", true),
+            (r#"{"os":"unknown","architecture":"unknown"}"#, attestation, false),
+            (r#"{"os":"unknown","architecture":"unknown"}"#, "", true), // odd, so it has to be scanned
+            (r#"{"os":"linux","architecture":"amd64"}"#, attestation, true), // a lie, so it has to be scanned
+        ] {
+            let text = index(&format!(r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{}","size":1,"platform":{platform}{annotations}}}"#, digest("a")));
+            let Manifest::Index(entries) = read(&text, None).unwrap() else { panic!("{text} is an index") };
+            assert_eq!(!entries.is_empty(), counted, "{platform} {annotations}");
+        }
+    }
+
+    #[test]
+    fn a_platform_is_os_architecture_and_variant() {
+        let text = index(&format!(
+            r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{}","size":1,"platform":{{"os":"linux","architecture":"arm64","variant":"v8"}}}}"#,
+            digest("a")
+        ));
+        let Manifest::Index(entries) = read(&text, None).unwrap() else { panic!() };
+        assert_eq!(entries[0].platform, "linux/arm64/v8");
+    }
+
+    #[test]
+    fn what_is_not_an_image_says_what_it_is() {
+        let with = |config: &str, rest: &str| {
+            read(
+                &format!(
+                    r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"{config}","digest":"{}"}},"layers":[]{rest}}}"#,
+                    digest("c")
+                ),
+                None,
+            )
+        };
+        assert_eq!(with(IMAGE_CONFIGS[0], "").unwrap(), Manifest::Image);
+        assert_eq!(with("application/vnd.cncf.helm.config.v1+json", "").unwrap(), Manifest::NotAnImage("application/vnd.cncf.helm.config.v1+json".into()));
+        assert_eq!(with("application/vnd.oci.empty.v1+json", r#","artifactType":"application/x""#).unwrap(), Manifest::NotAnImage("application/x".into()));
+    }
+
+    #[test]
+    fn a_document_without_a_media_type_is_what_the_registry_says() {
+        let bare = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{DOCKER_LIST}","digest":"{}"}}]}}"#, digest("a"));
+        for word in [Some(OCI_INDEX), None] {
+            let Manifest::Index(entries) = read(&bare, word).unwrap() else { panic!() };
+            assert_eq!(entries[0].media_type, MediaType::Index);
+        }
+        assert!(matches!(read(&bare, Some("application/vnd.docker.distribution.manifest.v1+json")), Err(BadManifest::UnknownType(_))));
+        assert!(matches!(read(&index(r#"{"digest":"sha256:short"}"#), None), Err(BadManifest::Digest(_))));
+        assert!(read("[]", None).is_err());
+    }
+}

@@ -1,0 +1,241 @@
+//! Every sentence that a person will read. What, why, what next; the original construct's lines first and whole, then ours,
+//! the image first. "Could not look" and "looked and refused" never share a sentence.
+
+use super::finding::{Counts, Finding, FindingStatus};
+use super::head::Child;
+use super::image::{ImageDigest, Repository};
+use super::policy::Policy;
+use super::request::{AskedScan, Gate, Reason};
+use super::scan::{ScanSource, ScanState};
+
+/// A blocked image: which one, under which policy, by what.
+#[derive(Clone, Debug)]
+pub struct Blocked<'a> {
+    pub gate: &'a Gate,
+    pub image: &'a Child,
+    pub source: ScanSource,
+    /// Of all that count and are not ignored.
+    pub counts: &'a Counts,
+    pub blocking: u64,
+    /// The findings that block, worst first; empty when they could not be read.
+    pub list: Vec<&'a Finding>,
+    /// What was ignored, and what has no rating and does not block.
+    pub ignored: usize,
+    pub unrated: &'a Counts,
+    /// How many other images of the same index block too.
+    pub also: usize,
+}
+
+/// The original's five lines, then the image, what blocks it, and the way out.
+pub fn found_vulnerabilities(blocked: &Blocked<'_>) -> Reason {
+    let Blocked { gate, image, source, counts, blocking, list, ignored, unrated, also } = blocked;
+    let subject = subject(&gate.repository, image);
+    let noun = if *blocking == 1 { "finding blocks" } else { "findings block" };
+    let opening = format!(
+        "ECR Image Scan found vulnerabilities.\nImage: {}\nScan Type: {source}\nFindings: {}\nSee scan logs for details.\n\n{subject}: {blocking} {noun} ({}):",
+        gate.label(),
+        originals(counts),
+        gate.policy.severity,
+    );
+    let mut closing = Vec::new();
+    if list.is_empty() {
+        closing.push("  (the list of findings could not be read; the counts are those of the scan)".to_owned());
+    }
+    if *ignored > 0 {
+        closing.push(format!("{ignored} more ignored by `ignoreFindings`."));
+    }
+    if !unrated.is_empty() {
+        closing.push(format!("Without a rating, not blocking: {unrated}."));
+    }
+    if *also > 0 {
+        closing.push(format!("{also} more of the index's images {}.", if *also == 1 { "blocks" } else { "block" }));
+    }
+    closing.push("Rebuild with the fix, or add the id to `ignoreFindings`.".to_owned());
+    closing.push(everything(&gate.repository, &image.digest));
+    Reason { opening, list: list.iter().map(|finding| finding_line(finding)).collect(), of: *blocking, closing: closing.join("\n") }
+}
+
+/// The counts as the original construct prints them: it knows no UNTRIAGED, nor any word that ECR does not document.
+fn originals(counts: &Counts) -> String {
+    let known = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED"];
+    let parts: Vec<String> = counts.iter().filter(|(word, _)| known.contains(word)).map(|(word, count)| format!("{word}: {count}")).collect();
+    parts.join(", ")
+}
+
+/// One finding on one line: how bad, what, where, and what fixes it.
+pub fn finding_line(finding: &Finding) -> String {
+    let mut line = format!("  {:<13} {}", finding.severity.word(), finding.id);
+    match finding.packages.as_slice() {
+        [] => {}
+        [first, rest @ ..] => {
+            line += &format!("  {}", first.name);
+            if let Some(version) = &first.version {
+                line += &format!(" {version}");
+            }
+            line += &match &first.fixed_in {
+                Some(fixed) => format!(", fixed in {fixed}"),
+                None => ", no fix known".to_owned(),
+            };
+            if !rest.is_empty() {
+                line += &format!(" (and in {} more package{})", rest.len(), if rest.len() == 1 { "" } else { "s" });
+            }
+        }
+    }
+    match finding.status {
+        FindingStatus::Active => {}
+        FindingStatus::Suppressed => line += " [suppressed]",
+        FindingStatus::Closed => line += " [closed]",
+    }
+    line
+}
+
+/// `repository@digest`, with the platform of an index's image.
+fn subject(repository: &Repository, image: &Child) -> String {
+    if image.platform.is_empty() {
+        format!("{}@{}", repository.name, image.digest)
+    } else {
+        format!("{}@{} ({})", repository.name, image.digest, image.platform)
+    }
+}
+
+fn everything(repository: &Repository, digest: &ImageDigest) -> String {
+    format!("Everything: ecr-scan-verifier explain {}@{digest}", repository.name)
+}
+
+/// Why there is no result that could be judged yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotYet<'a> {
+    State(&'a ScanState),
+    /// The scan is complete, and its list of findings not yet proven whole.
+    Unsettled,
+    /// The record does not hold the findings that this policy needs.
+    FindingsGone,
+}
+
+pub fn no_complete_result(gate: &Gate, image: &Child, why: NotYet<'_>) -> Reason {
+    let (word, what_now) = match why {
+        NotYet::State(ScanState::NotFound) => (
+            "NOT_FOUND",
+            "Nobody has scanned it. Ensure that image scanning is enabled for this repository (scan on push, or Amazon Inspector with the repository in its coverage), and deploy again when the scan has ended.",
+        ),
+        NotYet::State(ScanState::CountsDisagree) => {
+            ("COUNTS_DISAGREE", "The scanner counts more findings than it lists, read after read. Scan the image again, and deploy when that scan has ended.")
+        }
+        NotYet::State(ScanState::FindingsUnavailable) => {
+            ("FINDINGS_UNAVAILABLE", "The scanner does not give the findings out. Scan the image again, and deploy when that scan has ended.")
+        }
+        NotYet::State(ScanState::LimitExceeded) => ("LIMIT_EXCEEDED", "ECR limits how often an image may be scanned. Deploy again when there is a result."),
+        NotYet::State(ScanState::Unknown(word)) => (
+            word.as_str(),
+            "This version does not know that word of the scanner, so it does not let the image through. Update ecr-scan-verifier, or look at the image in the ECR console.",
+        ),
+        NotYet::State(state) => (state.word(), "The scan is under way. Deploy again when it has ended."),
+        NotYet::Unsettled => ("UNPROVEN", "The scan has ended, but its list of findings may still be filling up. Deploy again in a minute."),
+        NotYet::FindingsGone => {
+            ("FINDINGS_NOT_RECORDED", "The findings that this policy needs are not recorded. Deploy again when the image has been read again.")
+        }
+    };
+    let mut text = format!("No complete scan result for {} yet ({word}).", gate.label());
+    if gate.image.to_string() != image.digest.to_string() {
+        text += &format!("\n{}", subject(&gate.repository, image));
+    }
+    Reason { opening: text, closing: format!("{what_now}\n{}", everything(&gate.repository, &image.digest)), ..Reason::default() }
+}
+
+/// The image has no scan result, and waiting does not bring one.
+pub fn unscanned(gate: &Gate, image: &Child, state: &ScanState) -> Reason {
+    let label = gate.label();
+    let (opening, next) = match state {
+        ScanState::Failed(why) => (format!("ECR image scan failed: {why}"), "Push the image again, or start its scan again, and deploy when that has ended."),
+        ScanState::Unsupported => (
+            "ECR image scan failed: Image is not supported for scanning.".to_owned(),
+            "The scanner does not know its operating system, architecture or media type: build on a supported base image.",
+        ),
+        ScanState::EligibilityExpired => (
+            format!("The scan of {label} has expired: Amazon Inspector does not watch this image any more."),
+            "Pull or push the image, or lengthen Inspector's re-scan duration, and deploy when it has been scanned again.",
+        ),
+        ScanState::Archived => (format!("{label} is archived in ECR and cannot be deployed."), "Restore the image, wait until it is ACTIVE, and deploy again."),
+        ScanState::Deleted => (format!("{label} does not exist in ECR."), "Push the image, and deploy when it has been scanned."),
+        other => (format!("{label} has no scan result ({}).", other.word()), "Scan the image again."),
+    };
+    let closing = format!("{}: not scanned ({}).\n{next}\n{}", subject(&gate.repository, image), state.word(), everything(&gate.repository, &image.digest));
+    Reason { opening, closing, ..Reason::default() }
+}
+
+/// BASIC was asked, with a scan of our own, and the registry scans with Inspector.
+pub fn start_scan_is_disabled() -> Reason {
+    Reason::new(
+        "StartImageScan is disabled because Enhanced scanning (Amazon Inspector) is enabled on this account. Use ScanConfig.enhanced() instead of ScanConfig.basic().\n\
+         (Or keep basic and set `startScan: false`: the image is then judged by Inspector's findings.)",
+    )
+}
+
+/// ENHANCED was asked, and the registry scans with basic scanning.
+pub fn enhanced_is_off(gate: &Gate) -> Reason {
+    Reason::new(format!(
+        "{} was to be judged by Enhanced scanning, but the registry's scan type is BASIC.\n\
+         Enable Enhanced scanning (Amazon Inspector) in the registry's scanning configuration, or use ScanConfig.basic().",
+        gate.label()
+    ))
+}
+
+pub fn image_not_found(gate: &Gate) -> Reason {
+    Reason::new(format!(
+        "{} does not exist in ECR (account {}, region {}).\nPush the image first, or correct `repository` and `imageTag`.",
+        gate.label(),
+        gate.repository.account,
+        gate.repository.region
+    ))
+}
+
+pub fn tag_moved(gate: &Gate, expected: &ImageDigest) -> Reason {
+    Reason::new(format!(
+        "{} does not name {expected} any more: the tag was moved after this template was made.\nDeploy again to judge the image that the tag names now, or deploy by digest.",
+        gate.label()
+    ))
+}
+
+pub fn not_an_image(gate: &Gate, media_type: &str) -> Reason {
+    Reason::new(format!("{} is not an image, but `{media_type}`: there is nothing to scan.\nCorrect `imageTag`.", gate.label()))
+}
+
+pub fn index_without_images(gate: &Gate) -> Reason {
+    Reason::new(format!("{} is an index without a single image in it.\nPush an image under this tag.", gate.label()))
+}
+
+pub fn index_too_large(gate: &Gate, images: usize, most: usize) -> Reason {
+    Reason::new(format!(
+        "{} is an index of {images} images; at most {most} can be judged together.\nName the platforms that you deploy with `platforms` when this version knows it, or deploy one image by its digest.",
+        gate.label()
+    ))
+}
+
+/// A repository that this pipeline cannot see.
+pub fn foreign_repository(gate: &Gate, account: &str, region: &str) -> Reason {
+    let Repository { account: other_account, region: other_region, name, .. } = &gate.repository;
+    Reason::new(format!(
+        "Repository {name} is in account {other_account}, region {other_region}; this gate judges images of account {account}, region {region} alone.\n\
+         Deploy from a repository of this account and region (ECR can replicate), and scan the image there.",
+    ))
+}
+
+pub fn rollback_without_record(gate: &Gate) -> Reason {
+    Reason::new(format!(
+        "No complete scan result for {} is recorded, and `suppressErrorOnRollback: false` asks for one in a rollback too.\nContinue the rollback when the image has been scanned, or skip this resource in it.",
+        gate.label()
+    ))
+}
+
+/// A line for the log: what a gate that only warns let through.
+pub fn let_through(label: &str, blocking: u64, policy: &Policy) -> String {
+    format!("{label}: {blocking} findings block ({}), let through by failOnVulnerability: false", policy.severity)
+}
+
+/// What the source that a gate asks for is called in the construct.
+pub fn asked_word(scan: AskedScan) -> &'static str {
+    match scan {
+        AskedScan::Basic { .. } => "BASIC",
+        AskedScan::Enhanced => "ENHANCED",
+    }
+}

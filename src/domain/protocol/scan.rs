@@ -1,0 +1,153 @@
+//! A scan ended, or may have: read the facts, judge, remember.
+//!
+//! The event is a hint; what the API says is true. Whoever parks requests asks for those of this image after remembering, in
+//! every case (also when the row was the same, or was lost to a newer one): that step belongs where [`Scan::remembered`] is.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::remember::{Next, Remember};
+use super::{Depth, Do, Outcome, Protocol, Saw};
+use crate::domain::head::{EventCounts, Head, News};
+use crate::domain::image::{ImageDigest, Repository};
+use crate::domain::policy::Policy;
+use crate::domain::scan::{ScanState, Standing, understand};
+
+/// An event older than the last reading by more than this needs no reading of its own.
+const OUTDATED: SignedDuration = SignedDuration::from_secs(60);
+/// After how long to look again, the first, second and third time. A fourth does not come: the chain ends by itself, and
+/// events, deployments and the daily sweep go on from there.
+const LOOK_AGAIN_S: [i64; 3] = [15, 30, 60];
+/// Two readings that prove each other are 20 s apart, so the first look again at an unproven list is a little later.
+const PROOF_S: i64 = 22;
+
+/// What a batch of messages says of one image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// The newest event; `None` when only our own look-again speaks.
+    pub newest: Option<Timestamp>,
+    pub counts: Option<EventCounts>,
+    /// How many times we have looked again already.
+    pub looked_again: u32,
+    /// Whether the API has to be asked whatever the row says: a look-again, or an event without a time.
+    pub must_look: bool,
+}
+
+impl Hints {
+    /// Two messages about the same image are answered by one reading.
+    pub fn and(self, other: Hints) -> Hints {
+        let counts = match (self.counts, other.counts) {
+            (Some(a), Some(b)) => Some(if b.at > a.at { b } else { a }),
+            (a, b) => a.or(b),
+        };
+        Hints {
+            newest: self.newest.max(other.newest),
+            counts,
+            // A new event begins a new chain; two look-agains are one.
+            looked_again: self.looked_again.min(other.looked_again),
+            must_look: self.must_look || other.must_look,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Scan {
+    repository: Repository,
+    digest: ImageDigest,
+    hints: Hints,
+    /// The pipeline's own.
+    policy: Policy,
+    news: Vec<News>,
+    head: Option<Head>,
+    at: At,
+}
+
+#[derive(Clone, Debug)]
+enum At {
+    Start,
+    Head,
+    Looking,
+    Policies,
+    Remembering(Box<Remember>),
+    LookingAgain,
+}
+
+impl Scan {
+    pub fn new(repository: Repository, digest: ImageDigest, hints: Hints, policy: Policy) -> Self {
+        let news = hints.counts.clone().map(News::ScanEnded).into_iter().collect();
+        Self { repository, digest, hints, policy, news, head: None, at: At::Start }
+    }
+
+    fn remember(&mut self, policies: Vec<Policy>) -> Do {
+        let policies = std::iter::once(self.policy.clone()).chain(policies.into_iter().filter(|policy| *policy != self.policy)).collect();
+        let mut remember = Remember::new(&self.repository, &self.digest, self.head.take(), std::mem::take(&mut self.news), policies);
+        let next = remember.start();
+        self.at = At::Remembering(Box::new(remember));
+        self.continue_with(next)
+    }
+
+    fn continue_with(&mut self, next: Next) -> Do {
+        match next {
+            Next::Do(effect) => effect,
+            Next::GaveUp(why) => Do::Finish(Outcome::Redeliver(why)),
+            Next::Remembered(head) => self.remembered(head.as_deref()),
+        }
+    }
+
+    /// The row is true now. Answering those who wait for this image comes here, with parking.
+    fn remembered(&mut self, head: Option<&Head>) -> Do {
+        match head.and_then(|head| look_again_after(head, self.hints.looked_again)) {
+            Some(after) => {
+                self.at = At::LookingAgain;
+                Do::LookAgain { repository: self.repository.clone(), digest: self.digest.clone(), n: self.hints.looked_again + 1, after }
+            }
+            None => Do::Finish(Outcome::Done(head.map_or_else(String::new, |head| head.verdict.clone()))),
+        }
+    }
+}
+
+/// When this row should be looked at again, after `looked_again` times.
+fn look_again_after(head: &Head, looked_again: u32) -> Option<SignedDuration> {
+    let wait_s = *LOOK_AGAIN_S.get(looked_again as usize)?;
+    let unproven = head.complete().is_some_and(|(_, settled)| !settled);
+    let pending = head.state().standing() == Standing::Pending && head.state() != ScanState::CountsDisagree;
+    match (unproven, pending) {
+        (true, _) => Some(SignedDuration::from_secs(wait_s.max(PROOF_S))),
+        (false, true) => Some(SignedDuration::from_secs(wait_s)),
+        (false, false) => None,
+    }
+}
+
+impl Protocol for Scan {
+    fn next(&mut self, saw: Saw, _now: Timestamp) -> Do {
+        match (&mut self.at, saw) {
+            (At::Start, Saw::Start) => {
+                self.at = At::Head;
+                Do::ReadHeads { repository: self.repository.clone(), digests: vec![self.digest.clone()] }
+            }
+            (At::Head, Saw::Heads(heads)) => {
+                self.head = heads.into_iter().next().flatten();
+                let checked_at = self.head.as_ref().and_then(|head| head.checked_at);
+                let is_known = |newest: Timestamp| checked_at.is_some_and(|checked| checked.duration_since(newest) > OUTDATED);
+                if !self.hints.must_look && self.hints.newest.is_some_and(is_known) {
+                    return self.remember(Vec::new());
+                }
+                self.at = At::Looking;
+                let pushed_at = self.head.as_ref().and_then(|head| head.pushed_at);
+                Do::Look { repository: self.repository.clone(), digest: self.digest.clone(), depth: Depth::Whole, pushed_at }
+            }
+            (At::Looking, Saw::Answer(answer)) => {
+                self.news.push(News::Scan(understand(answer)));
+                self.at = At::Policies;
+                Do::ReadPolicies { repository: self.repository.clone(), digest: self.digest.clone() }
+            }
+            (At::Policies, Saw::Policies(policies)) => self.remember(policies),
+            (At::Remembering(remember), saw) => {
+                let next = remember.next(saw);
+                self.continue_with(next)
+            }
+            (At::LookingAgain, Saw::Done) => Do::Finish(Outcome::Done("looks again".to_owned())),
+            (_, Saw::Failed(why)) => Do::Finish(Outcome::Redeliver(why)),
+            (at, saw) => Do::Finish(Outcome::Redeliver(super::Why { text: format!("{saw:?} in {at:?}"), denied: false })),
+        }
+    }
+}

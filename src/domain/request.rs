@@ -1,0 +1,345 @@
+//! A deployment that asks: what CloudFormation sent, unpacked, and the answer that it will get.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
+use super::policy::{Policy, PolicyHash};
+
+/// CloudFormation accepts no more bytes than this for a whole answer.
+pub const ANSWER_BYTES: usize = 4096;
+/// CloudFormation takes no longer id.
+const PHYSICAL_ID_BYTES: usize = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    Create,
+    Update,
+    Delete,
+}
+
+/// One request of CloudFormation. Its ResponseURL is not here: a bearer secret travels no further than it must.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub kind: RequestKind,
+    pub request_id: String,
+    pub stack_id: String,
+    pub logical_id: String,
+    /// From the request for Update and Delete, else from its properties or its place; see [`physical_id`].
+    pub physical_id: String,
+    /// Under which the `Data` last answered are kept: SHA-256 of the properties, without what CloudFormation adds.
+    pub properties_hash: String,
+    /// What the gate was asked, or the sentence with which it has to be refused.
+    pub gate: Result<Gate, String>,
+    /// Repository and image as the properties name them, readable or not: what a rollback's answer can say without AWS.
+    pub named: Named,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub repository: String,
+    pub image: String,
+}
+
+impl Request {
+    /// The key under which the deployments of this resource are kept.
+    pub fn stack_key(&self) -> String {
+        format!("{}#{}", self.stack_id, self.logical_id)
+    }
+
+    /// The stack's name, for people.
+    pub fn stack_name(&self) -> &str {
+        self.stack_id.split('/').nth(1).unwrap_or(&self.stack_id)
+    }
+}
+
+/// The id of the resource: the construct's address, or, for a resource written by hand without one, a hash of its place. It
+/// never holds the digest: a new id would make every update a replacement.
+pub fn physical_id(addr: Option<&str>, stack_id: &str, logical_id: &str) -> String {
+    match addr {
+        Some(addr) if !addr.is_empty() && addr.len() <= PHYSICAL_ID_BYTES => addr.to_owned(),
+        _ => format!("ecr-scan-verifier-{}", &sha256_hex(format!("{stack_id}#{logical_id}").as_bytes())[..32]),
+    }
+}
+
+/// What a gate is asked: which image, judged how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    pub repository: Repository,
+    pub image: ImageRef,
+    /// The digest known when the template was made; the tag must still name it.
+    pub expected: Option<ImageDigest>,
+    pub scan: AskedScan,
+    pub policy: Policy,
+    pub on_block: OnBlock,
+    pub suppress_on_rollback: bool,
+    pub polling_timeout_s: u32,
+}
+
+impl Gate {
+    /// The image as the original construct's messages name it, digests included: `repository:tag`.
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.repository.name, self.image)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedScan {
+    Basic { start_scan: bool },
+    Enhanced,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBlock {
+    Fail,
+    /// `failOnVulnerability: false`: a Block is reported and let through. Nothing else is.
+    Warn,
+}
+
+/// What a template can read from the gate, with `Fn::GetAtt`. Always all five: a template that reads a missing one fails, and
+/// in a rollback that would leave the stack stuck.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Data {
+    pub image_digest: String,
+    pub image_uri: String,
+    pub verdict: String,
+    /// RFC 3339, or empty.
+    pub scanned_at: String,
+    pub policy_hash: String,
+}
+
+impl Data {
+    pub fn admitted(gate: &Gate, digest: &ImageDigest, verdict: &str, scanned_at: Option<Timestamp>) -> Self {
+        Self {
+            image_digest: digest.to_string(),
+            image_uri: format!("{}@{digest}", gate.repository.uri()),
+            verdict: verdict.to_owned(),
+            scanned_at: scanned_at.map(|at| at.to_string()).unwrap_or_default(),
+            policy_hash: gate.policy.hash().to_string(),
+        }
+    }
+
+    /// A rollback's answer where nothing was recorded and the image could not be resolved.
+    pub fn unknown_image(named: &Named, policy: Option<PolicyHash>) -> Self {
+        Self {
+            image_digest: String::new(),
+            image_uri: format!("{}:{}", named.repository, named.image),
+            verdict: "ROLLBACK".to_owned(),
+            scanned_at: String::new(),
+            policy_hash: policy.map(|hash| hash.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+/// What happens to the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Let through; Delete has no data.
+    Success(Option<Data>),
+    Failed(Reason),
+}
+
+/// Why a deployment was refused. The opening and the closing lines stay whole; of the list in between, as much as fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reason {
+    pub opening: String,
+    /// One finding a line, worst first.
+    pub list: Vec<String>,
+    /// How many there are, the listed ones included.
+    pub of: u64,
+    pub closing: String,
+}
+
+impl Reason {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { opening: text.into(), ..Self::default() }
+    }
+
+    /// The whole text, with at most `list` lines of the list.
+    fn with(&self, list: usize) -> String {
+        let shown = &self.list[..list.min(self.list.len())];
+        let more = self.of.saturating_sub(shown.len() as u64);
+        let more = match (more, shown.is_empty()) {
+            (0, _) => None,
+            (_, true) if self.list.is_empty() => None,
+            (more, _) => Some(format!("  and {more} more")),
+        };
+        let closing = (!self.closing.is_empty()).then_some(self.closing.as_str());
+        let lines = std::iter::once(self.opening.as_str()).chain(shown.iter().map(String::as_str)).chain(more.as_deref()).chain(closing);
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// As many lines of the list as fit into `bytes` of JSON text, at most 20; cut on a character if not even the rest fits.
+    fn fit(&self, bytes: usize) -> String {
+        let fits = |text: &str| encoded_len(text) <= bytes;
+        let longest = (0..=self.list.len().min(20)).rev().map(|list| self.with(list)).find(|text| fits(text));
+        longest.unwrap_or_else(|| cut(&self.with(0), bytes))
+    }
+}
+
+/// The bytes that JSON needs for a text, without the quotes.
+fn encoded_len(text: &str) -> usize {
+    serde_json::to_string(text).map_or(usize::MAX, |json| json.len() - 2)
+}
+
+/// The longest beginning that fits with an ellipsis behind it.
+fn cut(text: &str, bytes: usize) -> String {
+    let mut left = bytes.saturating_sub('…'.len_utf8());
+    let mut end = 0;
+    for (at, char) in text.char_indices() {
+        let needs = encoded_len(char.encode_utf8(&mut [0; 4]));
+        if needs > left {
+            break;
+        }
+        left -= needs;
+        end = at + char.len_utf8();
+    }
+    format!("{}…", &text[..end])
+}
+
+/// The answer to CloudFormation, whole: these very bytes are stored, and sent each time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Answer(String);
+
+impl Answer {
+    pub fn new(request: &Request, ruling: &Ruling) -> Self {
+        let write = |reason: Option<&str>| {
+            let data = match ruling {
+                Ruling::Success(data) => data.as_ref(),
+                Ruling::Failed(_) => None,
+            };
+            let body = Body {
+                status: if matches!(ruling, Ruling::Success(_)) { "SUCCESS" } else { "FAILED" },
+                reason,
+                physical_resource_id: &request.physical_id,
+                stack_id: &request.stack_id,
+                request_id: &request.request_id,
+                logical_resource_id: &request.logical_id,
+                data,
+            };
+            serde_json::to_string(&body).expect("texts are JSON")
+        };
+        Self(match ruling {
+            Ruling::Success(_) => write(None),
+            Ruling::Failed(reason) => {
+                let room = ANSWER_BYTES.saturating_sub(write(Some("")).len());
+                write(Some(&reason.fit(room)))
+            }
+        })
+    }
+
+    /// An answer that was stored before.
+    pub fn stored(bytes: String) -> Self {
+        Self(bytes)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Body<'a> {
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    physical_resource_id: &'a str,
+    stack_id: &'a str,
+    request_id: &'a str,
+    logical_resource_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Data>,
+}
+
+/// What one decision leaves behind, in one transaction: the request with its answer, and what the stack deploys from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub answer: Answer,
+    /// When the deployment's patience ends, for whoever finds the request unanswered.
+    pub due: Timestamp,
+    pub decided_at: Timestamp,
+    pub admitted: Option<Admission>,
+    /// Rows of this resource that are not true any more.
+    pub replaced: Vec<String>,
+    /// The decision in one word and, when refused, the reason's first line.
+    pub verdict: String,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    pub repository: Option<Repository>,
+    /// The digest in the template, then, for an index, those of its counted images.
+    pub digests: Vec<ImageDigest>,
+    pub policy: Option<Policy>,
+    pub data: Data,
+}
+
+/// The deployments of one resource, as they are recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Row key and digest of what is admitted now.
+    pub admitted: BTreeMap<String, ImageDigest>,
+}
+
+/// The key of a row that says: this image is deployed here.
+pub fn image_row(digest: &ImageDigest, repository: &Repository) -> String {
+    format!("image#{digest}#{}", repository.arn())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            kind: RequestKind::Create,
+            request_id: "3a1f8a10-0000-4000-8000-000000000000".into(),
+            stack_id: "arn:aws:cloudformation:eu-west-1:123456789012:stack/payments/8f9a1c20".into(),
+            logical_id: "Gate".into(),
+            physical_id: "c8".into(),
+            properties_hash: "00".into(),
+            gate: Err("unused".into()),
+            named: Named::default(),
+        }
+    }
+
+    fn reason_of(answer: &Answer) -> String {
+        let body: serde_json::Value = serde_json::from_str(answer.as_str()).unwrap();
+        body["Reason"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn an_answer_is_never_longer_than_cloudformation_takes() {
+        for line in ["CVE-2024-3094", "\"quoted\" \\ and\ttabbed", "üñïçødé ☃ 🦀"] {
+            for repeated in [1, 40, 400] {
+                let reason = Reason { opening: "refused".into(), list: vec![line.repeat(repeated); 500], of: 900, closing: "next".into() };
+                let answer = Answer::new(&request(), &Ruling::Failed(reason));
+                assert!(answer.as_str().len() <= ANSWER_BYTES, "{} bytes", answer.as_str().len());
+                let text = reason_of(&answer);
+                assert!(text.starts_with("refused\n") && text.ends_with("\nnext"), "{text}");
+            }
+            let endless = Answer::new(&request(), &Ruling::Failed(Reason::new(line.repeat(3000))));
+            assert!(endless.as_str().len() <= ANSWER_BYTES);
+            assert!(reason_of(&endless).ends_with('…'));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let reason = Reason { opening: "refused".into(), list: (0..30).map(|n| format!("  CVE-{n}")).collect(), of: 57, closing: "next".into() };
+        let text = reason_of(&Answer::new(&request(), &Ruling::Failed(reason)));
+        assert!(text.contains("  CVE-19\n  and 37 more\nnext"), "{text}");
+    }
+
+    #[test]
+    fn the_physical_id_does_not_change_with_the_image() {
+        assert_eq!(physical_id(Some("c8f1"), "stack", "Gate"), "c8f1");
+        assert_eq!(physical_id(None, "stack", "Gate"), physical_id(Some(""), "stack", "Gate"));
+        assert_ne!(physical_id(None, "stack", "Gate"), physical_id(None, "stack", "Gate2"));
+    }
+}
