@@ -20,6 +20,7 @@ use crate::domain::finding::{Counts, Finding, FindingStatus, Package, Rating};
 use crate::domain::head::Child;
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::manifest::{self, Manifest, MediaType};
+use crate::domain::plan::Started;
 use crate::domain::protocol::{Depth, Resolved, Why};
 use crate::domain::scan::{Answered, Report, ScanSource};
 
@@ -42,19 +43,6 @@ const ACCEPTED: [&str; 4] = [
 pub struct Ecr {
     client: Client,
     registry: Mutex<Option<(Instant, ScanSource)>>,
-}
-
-/// What came of asking for a scan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Started {
-    Yes,
-    /// ECR limits how often one image may be scanned. Good news: a scan exists, so there is something to wait for.
-    Already,
-    Unsupported,
-    /// Inspector scans here, and nobody else may.
-    RegistryIsEnhanced,
-    NoImage,
-    Archived,
 }
 
 impl Ecr {

@@ -4,7 +4,8 @@
 //! stored bytes and never judges again. The ResponseURL is a bearer secret: it stands in this table alone, until the answer
 //! has arrived. Requests that wait (state `open`, with pointers) come with parking; the keys are final.
 //!
-//! IAM: `dynamodb:PutItem`, `UpdateItem` on Requests and Deployments (both are written in one transaction).
+//! IAM: `dynamodb:PutItem`, `UpdateItem` on Requests and Deployments (both are written in one transaction); `Query` on the
+//! index `open-by-due` for the sweep.
 
 use std::collections::HashMap;
 
@@ -27,6 +28,14 @@ pub struct Requests {
     client: Client,
     table: String,
     deployments: String,
+}
+
+/// A request that has no answer yet, as its index shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRequest {
+    pub stack: String,
+    pub logical_id: String,
+    pub since: String,
 }
 
 /// What came of recording a decision.
@@ -84,6 +93,25 @@ impl Requests {
             .expression_attribute_values(":gone_at", AttributeValue::N(gone_at.to_string()));
         update.send().await.map_err(|error| why(format!("mark request {request_id} as answered"), &error))?;
         Ok(())
+    }
+
+    /// Requests that are overdue and have not been marked as answered, the longest overdue first; one page of them.
+    pub async fn open_since_before(&self, now: Timestamp) -> Result<Vec<OpenRequest>, Why> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("open-by-due")
+            .key_condition_expression("#open = :open AND due < :now")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":open", AttributeValue::S("open".to_owned()))
+            .expression_attribute_values(":now", AttributeValue::N(now.as_millisecond().to_string()));
+        let items = query.send().await.map_err(|error| why("read the open requests", &error))?.items.unwrap_or_default();
+        let read = |item: &HashMap<String, AttributeValue>| {
+            let get = |name: &str| text(item, name).unwrap_or_default();
+            OpenRequest { stack: get("stack"), logical_id: get("logical_id"), since: get("since") }
+        };
+        Ok(items.iter().map(read).collect())
     }
 
     fn request_item(&self, request: &Request, response_url: &str, record: &Record) -> Put {

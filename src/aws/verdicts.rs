@@ -52,6 +52,13 @@ impl Verdicts {
         Self { client, s3: aws_sdk_s3::Client::new(config), table: settings.verdicts_table.clone(), bucket: settings.findings_bucket.clone() }
     }
 
+    /// Opens the connection by a read of nothing: there is no call that only connects. Start-up is not throttled; the first
+    /// request would be.
+    pub async fn open_connection(&self) {
+        let key = HashMap::from([("digest".to_owned(), AttributeValue::S("none".to_owned())), ("item".to_owned(), AttributeValue::S("none".to_owned()))]);
+        let _ = self.client.get_item().table_name(&self.table).set_key(Some(key)).send().await;
+    }
+
     /// The heads of these images of one repository, consistently and in their order.
     pub async fn heads(&self, repository: &Repository, digests: &[ImageDigest]) -> Result<Vec<Option<Head>>, Why> {
         let attempt = format!("read the verdicts of {} images of {}", digests.len(), repository.name);

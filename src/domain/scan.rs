@@ -274,6 +274,16 @@ impl Reading {
     }
 }
 
+/// Whether Inspector's coverage has to be asked as well, because ECR's answer leaves open what has become of the scan.
+pub fn leaves_open(source: ScanSource, what: &Answered) -> bool {
+    source == ScanSource::Enhanced
+        && match what {
+            Answered::NoScan => true,
+            Answered::NoImage => false,
+            Answered::Findings(report) => report.completed_at.is_none() && matches!(Status::parse(report.status.as_deref()), Status::Complete | Status::Active),
+        }
+}
+
 /// What an answer proves.
 ///
 /// - basic: COMPLETE and a completed time.

@@ -1,0 +1,13 @@
+//! A scan ended, or one of our own messages is due. Fed by a queue.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use ecr_scan_verifier::{front_door, handlers::scan::on_scan};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let aws = Arc::new(front_door::open().await);
+    run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Error>(on_scan(event.payload, &aws, &front_door::here(&event.context).home).await))).await
+}

@@ -1,0 +1,12 @@
+//! A tick of the clock.
+#![forbid(unsafe_code)]
+
+use ecr_scan_verifier::{front_door, handlers::sweep::on_sweep};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let aws = front_door::open().await;
+    run(service_fn(async |_: LambdaEvent<Value>| on_sweep(&aws).await.map_err(Diagnostic::from))).await
+}

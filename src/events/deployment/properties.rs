@@ -1,0 +1,501 @@
+//! What a template says about one gate: the properties of `Custom::EcrScanVerifier`, typed. CloudFormation sends text for
+//! everything; it is unpacked here and nowhere else.
+//!
+//! A property that this version does not know is refused by name: it might ask for something stricter, and a gate that
+//! passes over what it does not understand fails open.
+
+use serde_json::{Map, Value};
+
+use crate::domain::image::{ImageDigest, ImageRef, Repository, sha256_hex};
+use crate::events::members::{kind_of, shown};
+
+/// What `imageTag` means when it is left out.
+pub const DEFAULT_TAG: &str = "latest";
+
+const DEFAULT_POLLING_TIMEOUT_S: u32 = 840;
+const LONGEST_POLLING_TIMEOUT_S: u32 = 3480;
+
+/// The severities that a list may name; a threshold takes the first five.
+const SEVERITIES: [&str; 7] = ["INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL", "UNDEFINED", "UNTRIAGED"];
+const RATED: usize = 5;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateProperties {
+    /// The construct's address, which names the resource for as long as it lives.
+    pub addr: String,
+    pub repository_name: String,
+    /// Where the repository is, when that was known at synth. It can be another account or region; the caller refuses those.
+    pub repository: Option<Repository>,
+    pub image: ImageRef,
+    /// The digest behind the tag, when that was known at synth: ECR is asked for both together.
+    pub image_digest: Option<ImageDigest>,
+    pub scan: ScanAsked,
+    pub severity: SeverityRule,
+    pub on_block: OnBlock,
+    pub ignore_findings: Vec<String>,
+    pub suppress_error_on_rollback: bool,
+    pub polling_timeout_s: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanAsked {
+    Basic { start_scan: bool },
+    Enhanced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SeverityRule {
+    /// A finding blocks when its severity is one of these.
+    Members(Vec<String>),
+    /// A finding blocks when its severity is this or a graver one.
+    AtOrAbove(String),
+}
+
+/// What a Block does to the deployment: `failOnVulnerability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBlock {
+    Fail,
+    LetThrough,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadProperties {
+    #[error("addr and repositoryName are required. Set both on the resource, or use the construct, which does.")]
+    NoImage,
+    #[error("this version of ecr-scan-verifier does not know {}; update the pipeline (or remove {})", named(.0), if .0.len() == 1 { "the property" } else { "the properties" })]
+    Unknown(Vec<String>),
+    #[error("this version of ecr-scan-verifier does not check signatures, which {0} asks for; update the pipeline (or take it out)")]
+    NoSignaturesYet(&'static str),
+    #[error("pollingTimeout must be between 1 and {LONGEST_POLLING_TIMEOUT_S} seconds, got {0}. Change `pollingTimeoutSeconds`.")]
+    PollingTimeout(String),
+    #[error("the property `{property}` {reason}; {way_out}")]
+    Bad { property: String, reason: String, way_out: String },
+}
+
+fn named(properties: &[String]) -> String {
+    let quoted: Vec<String> = properties.iter().map(|property| format!("`{}`", shown(property))).collect();
+    match quoted.split_last() {
+        Some((last, [])) => format!("the property {last}"),
+        Some((last, rest)) => format!("the properties {} and {last}", rest.join(", ")),
+        None => "a property".to_owned(),
+    }
+}
+
+fn bad(property: &str, reason: impl Into<String>, way_out: impl Into<String>) -> BadProperties {
+    BadProperties::Bad { property: property.to_owned(), reason: reason.into(), way_out: way_out.into() }
+}
+
+impl GateProperties {
+    pub fn parse(properties: &Map<String, Value>) -> Result<Self, BadProperties> {
+        let given = Given(properties);
+        let (Ok(Some(addr)), Ok(Some(repository_name))) = (given.text("addr"), given.text("repositoryName")) else { return Err(BadProperties::NoImage) };
+        given.refuse_unknown()?;
+        let image = given.image()?;
+        let image_digest = given.digest("imageDigest")?;
+        if let (ImageRef::Digest(named), Some(known)) = (&image, &image_digest)
+            && named != known
+        {
+            return Err(bad("imageDigest", "is another digest than `imageTag` names", "give one of them, or the same in both"));
+        }
+        Ok(Self {
+            addr: addr.to_owned(),
+            repository: given.repository(repository_name)?,
+            repository_name: repository_name.to_owned(),
+            image,
+            image_digest,
+            scan: given.scan()?,
+            severity: given.severity()?,
+            on_block: if given.flag("failOnVulnerability")?.unwrap_or(true) { OnBlock::Fail } else { OnBlock::LetThrough },
+            ignore_findings: given.texts("ignoreFindings")?.unwrap_or_default(),
+            suppress_error_on_rollback: given.flag("suppressErrorOnRollback")?.unwrap_or(true),
+            polling_timeout_s: given.polling_timeout_s()?,
+        })
+    }
+}
+
+/// The same properties, the same hash, in whatever order they come: by it a rollback finds what was answered before.
+/// The service token and its timeout say who is asked and for how long, not what.
+pub fn properties_hash(properties: &Map<String, Value>) -> String {
+    let asked = properties.iter().filter(|(name, _)| !matches!(name.as_str(), "ServiceToken" | "ServiceTimeout"));
+    let mut text = String::new();
+    write_object(asked.collect(), &mut text);
+    sha256_hex(text.as_bytes())
+}
+
+/// Sorted by us and not left to the map, whose order is a choice that any crate of the build can make.
+fn write_sorted(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(members) => write_object(members.iter().collect(), text),
+        Value::Array(list) => {
+            text.push('[');
+            for (i, value) in list.iter().enumerate() {
+                if i > 0 {
+                    text.push(',');
+                }
+                write_sorted(value, text);
+            }
+            text.push(']');
+        }
+        leaf => text.push_str(&leaf.to_string()),
+    }
+}
+
+fn write_object(mut members: Vec<(&String, &Value)>, text: &mut String) {
+    members.sort_by_key(|(name, _)| *name);
+    text.push('{');
+    for (i, (name, value)) in members.into_iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        text.push_str(&Value::from(name.as_str()).to_string());
+        text.push(':');
+        write_sorted(value, text);
+    }
+    text.push('}');
+}
+
+struct Given<'a>(&'a Map<String, Value>);
+
+impl<'a> Given<'a> {
+    const KNOWN: [&'static str; 16] = [
+        "ServiceToken",
+        "ServiceTimeout",
+        "addr",
+        "repositoryName",
+        "repositoryArn",
+        "imageTag",
+        "imageDigest",
+        "scanType",
+        "startScan",
+        "severity",
+        "severityThreshold",
+        "failOnVulnerability",
+        "ignoreFindings",
+        "suppressErrorOnRollback",
+        "pollingTimeoutSeconds",
+        // Taken and left alone: the functions' log groups belong to the pipeline.
+        "defaultLogGroupName",
+    ];
+
+    fn refuse_unknown(&self) -> Result<(), BadProperties> {
+        if self.get("signatureVerification").is_some() {
+            return Err(BadProperties::NoSignaturesYet("`signatureVerification`"));
+        }
+        let mut unknown: Vec<String> = self.0.keys().filter(|name| !Self::KNOWN.contains(&name.as_str())).cloned().collect();
+        unknown.sort();
+        if unknown.is_empty() { Ok(()) } else { Err(BadProperties::Unknown(unknown)) }
+    }
+
+    fn get(&self, property: &str) -> Option<&'a Value> {
+        self.0.get(property).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, property: &str) -> Result<Option<&'a str>, BadProperties> {
+        match self.get(property) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.trim().is_empty() => Err(bad(property, "is empty", "leave it out or give it a value")),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(bad(property, format!("is {}", kind_of(other)), "give it as text")),
+        }
+    }
+
+    fn texts(&self, property: &str) -> Result<Option<Vec<String>>, BadProperties> {
+        let list = match self.get(property) {
+            None => return Ok(None),
+            Some(Value::Array(list)) => list,
+            Some(other) => return Err(bad(property, format!("is {}", kind_of(other)), "give a list of texts")),
+        };
+        let text = |value: &Value| match value.as_str() {
+            Some(text) if !text.trim().is_empty() => Ok(text.to_owned()),
+            Some(_) => Err(bad(property, "holds an empty text", "take that out")),
+            None => Err(bad(property, format!("holds {}", kind_of(value)), "give a list of texts")),
+        };
+        list.iter().map(text).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn flag(&self, property: &str) -> Result<Option<bool>, BadProperties> {
+        match self.get(property) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(Value::String(text)) if text == "true" => Ok(Some(true)),
+            Some(Value::String(text)) if text == "false" => Ok(Some(false)),
+            Some(Value::String(text)) => Err(bad(property, format!("is `{}`", shown(text)), "give true or false")),
+            Some(other) => Err(bad(property, format!("is {}", kind_of(other)), "give true or false")),
+        }
+    }
+
+    fn polling_timeout_s(&self) -> Result<u32, BadProperties> {
+        let text = match self.get("pollingTimeoutSeconds") {
+            None => return Ok(DEFAULT_POLLING_TIMEOUT_S),
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            Some(other) => return Err(BadProperties::PollingTimeout(kind_of(other).to_owned())),
+        };
+        let seconds = if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
+        seconds.filter(|seconds| (1..=LONGEST_POLLING_TIMEOUT_S).contains(seconds)).ok_or_else(|| BadProperties::PollingTimeout(shown(&text)))
+    }
+
+    fn digest(&self, property: &str) -> Result<Option<ImageDigest>, BadProperties> {
+        let parse = |text: &str| text.parse().map_err(|_| no_digest(property, text));
+        self.text(property)?.map(parse).transpose()
+    }
+
+    fn image(&self) -> Result<ImageRef, BadProperties> {
+        let text = self.text("imageTag")?.unwrap_or(DEFAULT_TAG);
+        ImageRef::parse(text).map_err(|_| no_digest("imageTag", text))
+    }
+
+    fn repository(&self, name: &str) -> Result<Option<Repository>, BadProperties> {
+        let Some(arn) = self.text("repositoryArn")? else { return Ok(None) };
+        match arn.parse::<Repository>() {
+            Ok(repository) if repository.name == name => Ok(Some(repository)),
+            Ok(_) => Err(bad("repositoryArn", "names another repository than `repositoryName`", "give both for the same repository")),
+            Err(_) => Err(bad("repositoryArn", format!("is `{}`, no ARN of an ECR repository", shown(arn)), "correct it or leave it out")),
+        }
+    }
+
+    /// Without `scanType` nothing is demanded of the registry: whichever scanner it uses is the one that counts.
+    fn scan(&self) -> Result<ScanAsked, BadProperties> {
+        let start_scan = self.flag("startScan")?.unwrap_or(false);
+        match self.text("scanType")? {
+            None | Some("BASIC") => Ok(ScanAsked::Basic { start_scan }),
+            Some("ENHANCED") if start_scan => Err(bad("startScan", "is true, but enhanced scanning starts by itself", "set it to false or use a basic scan")),
+            Some("ENHANCED") => Ok(ScanAsked::Enhanced),
+            Some("SIGNATURE_ONLY") => Err(BadProperties::NoSignaturesYet("`scanType` SIGNATURE_ONLY")),
+            Some(other) => {
+                Err(bad("scanType", format!("is `{}`, which this version of ecr-scan-verifier does not know", shown(other)), "give BASIC or ENHANCED"))
+            }
+        }
+    }
+
+    fn severity(&self) -> Result<SeverityRule, BadProperties> {
+        let known = |property, word: &str, words: &[&str]| {
+            if words.contains(&word) {
+                Ok(())
+            } else {
+                Err(bad(property, format!("names `{}`, no severity", shown(word)), format!("use {}", words.join(", "))))
+            }
+        };
+        match (self.texts("severity")?, self.text("severityThreshold")?) {
+            (Some(_), Some(_)) => Err(bad("severityThreshold", "stands beside `severity`", "give exactly one of the two")),
+            (Some(list), None) if list.is_empty() => {
+                Err(bad("severity", "is an empty list, under which nothing would ever block", "name at least one severity"))
+            }
+            (Some(list), None) => {
+                list.iter().try_for_each(|word| known("severity", word, &SEVERITIES))?;
+                Ok(SeverityRule::Members(list))
+            }
+            (None, Some(word)) => {
+                known("severityThreshold", word, &SEVERITIES[..RATED])?;
+                Ok(SeverityRule::AtOrAbove(word.to_owned()))
+            }
+            (None, None) => Ok(SeverityRule::Members(vec!["CRITICAL".to_owned()])),
+        }
+    }
+}
+
+fn no_digest(property: &str, text: &str) -> BadProperties {
+    bad(property, format!("is `{}`, no image digest", shown(text)), "give `sha256:` and 64 lowercase hex digits")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn map(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    /// The least that a template can say, and these besides; `null` takes one away.
+    fn with(more: Value) -> Map<String, Value> {
+        let mut properties = map(json!({ "addr": "c8", "repositoryName": "team/web-app" }));
+        properties.extend(map(more));
+        properties.retain(|_, value| !value.is_null());
+        properties
+    }
+
+    fn parsed(more: Value) -> GateProperties {
+        GateProperties::parse(&with(more)).unwrap()
+    }
+
+    fn refused(more: Value) -> String {
+        GateProperties::parse(&with(more)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        assert_eq!(
+            parsed(json!({})),
+            GateProperties {
+                addr: "c8".into(),
+                repository_name: "team/web-app".into(),
+                repository: None,
+                image: ImageRef::Tag("latest".into()),
+                image_digest: None,
+                scan: ScanAsked::Basic { start_scan: false },
+                severity: SeverityRule::Members(vec!["CRITICAL".into()]),
+                on_block: OnBlock::Fail,
+                ignore_findings: vec![],
+                suppress_error_on_rollback: true,
+                polling_timeout_s: 840,
+            }
+        );
+    }
+
+    #[test]
+    fn text_and_json_values_mean_the_same() {
+        assert_eq!(
+            parsed(json!({ "startScan": "true", "failOnVulnerability": "false", "suppressErrorOnRollback": "false", "pollingTimeoutSeconds": "60" })),
+            parsed(json!({ "startScan": true, "failOnVulnerability": false, "suppressErrorOnRollback": false, "pollingTimeoutSeconds": 60 })),
+        );
+        assert_eq!(parsed(json!({ "failOnVulnerability": "false" })).on_block, OnBlock::LetThrough);
+        assert_eq!(parsed(json!({ "scanType": "BASIC", "startScan": "true" })).scan, ScanAsked::Basic { start_scan: true });
+        assert_eq!(parsed(json!({ "scanType": "ENHANCED", "startScan": "false" })).scan, ScanAsked::Enhanced);
+    }
+
+    #[test]
+    fn what_starts_like_a_digest_has_to_be_one() {
+        let digest = ImageDigest::of(b"x");
+        let gate = parsed(json!({ "imageTag": digest, "imageDigest": digest }));
+        assert_eq!((gate.image, gate.image_digest), (ImageRef::Digest(digest.clone()), Some(digest.clone())));
+        let gate = parsed(json!({ "imageTag": "1.4.2", "imageDigest": digest }));
+        assert_eq!((gate.image, gate.image_digest), (ImageRef::Tag("1.4.2".into()), Some(digest.clone())));
+        assert!(refused(json!({ "imageTag": "sha256:short" })).starts_with("the property `imageTag` is `sha256:short`, no image digest"));
+        assert!(refused(json!({ "imageTag": digest, "imageDigest": ImageDigest::of(b"y") })).contains("`imageDigest` is another digest"));
+    }
+
+    #[test]
+    fn without_an_image_the_text_is_the_known_one() {
+        for more in [
+            json!({ "addr": null }),
+            json!({ "repositoryName": null }),
+            json!({ "addr": "" }),
+            json!({ "repositoryName": ["team/web-app"] }),
+            json!({ "addr": null, "platforms": [] }),
+        ] {
+            assert!(refused(more.clone()).starts_with("addr and repositoryName are required."), "{more}");
+        }
+    }
+
+    #[test]
+    fn what_this_version_does_not_know_is_refused_by_name() {
+        for (more, text) in [
+            (
+                json!({ "platforms": [] }),
+                "this version of ecr-scan-verifier does not know the property `platforms`; update the pipeline (or remove the property)",
+            ),
+            (
+                json!({ "platforms": [], "graceDays": "3", "Severity": [] }),
+                "this version of ecr-scan-verifier does not know the properties `Severity`, `graceDays` and `platforms`; update the pipeline (or remove the properties)",
+            ),
+            (
+                json!({ "signatureVerification": { "type": "COSIGN" } }),
+                "this version of ecr-scan-verifier does not check signatures, which `signatureVerification` asks for; update the pipeline (or take it out)",
+            ),
+            (
+                json!({ "scanType": "SIGNATURE_ONLY" }),
+                "this version of ecr-scan-verifier does not check signatures, which `scanType` SIGNATURE_ONLY asks for; update the pipeline (or take it out)",
+            ),
+        ] {
+            assert_eq!(refused(more), text);
+        }
+        for known in ["ServiceToken", "ServiceTimeout", "defaultLogGroupName"] {
+            assert_eq!(parsed(json!({ known: "x" })), parsed(json!({})), "{known}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_of_severity_and_its_threshold() {
+        for (more, rule) in [
+            (json!({ "severity": ["HIGH", "UNTRIAGED"] }), SeverityRule::Members(vec!["HIGH".into(), "UNTRIAGED".into()])),
+            (json!({ "severity": ["UNDEFINED"] }), SeverityRule::Members(vec!["UNDEFINED".into()])),
+            (json!({ "severityThreshold": "LOW" }), SeverityRule::AtOrAbove("LOW".into())),
+        ] {
+            assert_eq!(parsed(more.clone()).severity, rule, "{more}");
+        }
+        for (more, text) in [
+            (json!({ "severity": ["HIGH"], "severityThreshold": "HIGH" }), "`severityThreshold` stands beside `severity`"),
+            (json!({ "severity": [] }), "`severity` is an empty list"),
+            (json!({ "severity": [], "severityThreshold": "HIGH" }), "`severityThreshold` stands beside `severity`"),
+            (json!({ "severity": "HIGH" }), "`severity` is text; give a list of texts"),
+            (json!({ "severity": ["HIGH", "SEVERE"] }), "`severity` names `SEVERE`, no severity"),
+            (json!({ "severity": ["high"] }), "`severity` names `high`, no severity"),
+            (json!({ "severity": [7] }), "`severity` holds a number"),
+            (json!({ "severityThreshold": "UNTRIAGED" }), "`severityThreshold` names `UNTRIAGED`, no severity; use INFORMATIONAL, LOW, MEDIUM, HIGH, CRITICAL"),
+            (json!({ "severityThreshold": "" }), "`severityThreshold` is empty"),
+            (json!({ "severityThreshold": ["HIGH"] }), "`severityThreshold` is a list"),
+        ] {
+            let refused = refused(more);
+            assert!(refused.starts_with("the property ") && refused.contains(text), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_refused_with_the_name_of_its_property() {
+        for (more, text) in [
+            (json!({ "failOnVulnerability": "yes" }), "`failOnVulnerability` is `yes`; give true or false"),
+            (json!({ "failOnVulnerability": "" }), "`failOnVulnerability` is ``; give true or false"),
+            (json!({ "suppressErrorOnRollback": 1 }), "`suppressErrorOnRollback` is a number; give true or false"),
+            (json!({ "startScan": "True" }), "`startScan` is `True`; give true or false"),
+            (json!({ "scanType": "ENHANCED", "startScan": "true" }), "`startScan` is true, but enhanced scanning starts by itself"),
+            (json!({ "scanType": "DEEP" }), "`scanType` is `DEEP`"),
+            (json!({ "ignoreFindings": "CVE-2026-10001" }), "`ignoreFindings` is text; give a list of texts"),
+            (json!({ "ignoreFindings": ["CVE-2026-10001", ""] }), "`ignoreFindings` holds an empty text"),
+            (json!({ "imageTag": "" }), "`imageTag` is empty"),
+            (json!({ "imageDigest": "1.4.2" }), "`imageDigest` is `1.4.2`, no image digest"),
+            (json!({ "repositoryArn": "team/web-app" }), "`repositoryArn` is `team/web-app`, no ARN"),
+            (json!({ "repositoryArn": "arn:aws:ecr:eu-west-1:123456789012:repository/other" }), "`repositoryArn` names another repository"),
+        ] {
+            let refused = refused(more);
+            assert!(refused.contains(text), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_gate_waits_from_one_second_to_58_minutes() {
+        for (given, seconds) in [("1", 1), ("3480", 3480), ("0060", 60)] {
+            assert_eq!(parsed(json!({ "pollingTimeoutSeconds": given })).polling_timeout_s, seconds);
+        }
+        for (given, shown) in [
+            (json!("0"), "0"),
+            (json!("3481"), "3481"),
+            (json!(-1), "-1"),
+            (json!(1.5), "1.5"),
+            (json!("+60"), "+60"),
+            (json!(" 60"), " 60"),
+            (json!(""), ""),
+            (json!("99999999999999999999"), "99999999999999999999"),
+            (json!([]), "a list"),
+        ] {
+            let text = format!("pollingTimeout must be between 1 and 3480 seconds, got {shown}.");
+            assert!(refused(json!({ "pollingTimeoutSeconds": given })).starts_with(&text), "{given}");
+        }
+    }
+
+    #[test]
+    fn the_hash_sorts_even_if_the_map_does_not() {
+        let (one, two) = (Value::from("1"), json!({ "y": "2", "x": "3" }));
+        let (a, b) = ("a".to_owned(), "b".to_owned());
+        let mut text = String::new();
+        write_object(vec![(&b, &one), (&a, &two)], &mut text);
+        assert_eq!(text, r#"{"a":{"x":"3","y":"2"},"b":"1"}"#);
+    }
+
+    #[test]
+    fn the_hash_is_of_what_is_asked_and_not_of_how_it_is_written() {
+        let hash = |value: Value| properties_hash(&map(value));
+        let plain = hash(json!({ "a": { "x": "1", "y": ["2", "3"] }, "b": "4" }));
+        assert_eq!(plain, sha256_hex(br#"{"a":{"x":"1","y":["2","3"]},"b":"4"}"#));
+        assert_eq!(plain, hash(json!({ "b": "4", "ServiceToken": "t", "ServiceTimeout": "960", "a": { "y": ["2", "3"], "x": "1" } })));
+        for other in [
+            json!({ "a": { "x": "1", "y": ["3", "2"] }, "b": "4" }),
+            json!({ "a": { "x": "1", "y": ["2", "3"] }, "b": 4 }),
+            json!({ "a": { "x": "1", "y": ["2", "3"], "ServiceToken": "t" }, "b": "4" }),
+            json!({ "a": { "x": "1", "y": ["2", "3"] }, "b\":\"4": "" }),
+        ] {
+            assert_ne!(plain, hash(other.clone()), "{other}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A batch from a queue: every record is read on its own, records about one image are worked on together, and what fails
+//! takes nothing else along.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use tracing::{error, info, warn};
+
+use super::error::HandlerError;
+use crate::aws::Aws;
+use crate::domain::image::{ImageDigest, Repository};
+use crate::domain::protocol::deploy::Home;
+use crate::events::{self, Event};
+
+/// How soon a message comes again, by how often it has been received. It is asked for eight times in all; then it goes to
+/// the dead-letter queue.
+const RETRY_S: [u64; 4] = [5, 15, 60, 240];
+/// So many images are worked on at once.
+const AT_ONCE: usize = 8;
+
+/// One image in one repository: what the records of a batch are grouped by.
+pub type Subject = (ImageDigest, Repository);
+
+/// Works a batch off. `pick` says which image an event is about, and `None` for what is of no use here; `work` does it for one
+/// image and all that the batch says about it.
+pub async fn work_off<W, F>(batch: SqsEvent, aws: &Arc<Aws>, home: &Home, pick: fn(&Event) -> Option<Subject>, work: W) -> SqsBatchResponse
+where
+    W: Fn(Arc<Aws>, Subject, Vec<Event>) -> F,
+    F: Future<Output = Result<String, HandlerError>> + Send + 'static,
+{
+    let mut failures: Vec<&SqsMessage> = Vec::new();
+    let mut groups: BTreeMap<Subject, (Vec<&SqsMessage>, Vec<Event>)> = BTreeMap::new();
+    let mut ignored = 0;
+    for record in &batch.records {
+        match events::read_slice(record.body.as_deref().unwrap_or_default().as_bytes()) {
+            Ok(event) => match pick(&event) {
+                Some(subject) if is_at_home(&subject.1, home) => {
+                    let (records, events) = groups.entry(subject).or_default();
+                    records.push(record);
+                    events.push(event);
+                }
+                Some((digest, repository)) => {
+                    ignored += 1;
+                    info!(%digest, account = repository.account, region = repository.region, "ignored: an image of another account or region");
+                }
+                None => {
+                    ignored += 1;
+                    info!(kind = event.kind(), "ignored: {}", why_ignored(&event));
+                }
+            },
+            Err(unreadable) => {
+                let error = HandlerError::UnreadableEvent(unreadable);
+                // Once is enough: the message comes back at once until it reaches the dead-letter queue.
+                if received(record) <= 1 {
+                    error!(message = record.message_id, "{}; the message goes to the dead-letter queue", error.chain());
+                }
+                put_back(aws, record, &error).await;
+                failures.push(record);
+            }
+        }
+    }
+    let images = groups.len();
+    let mut groups = groups.into_iter();
+    loop {
+        let started: Vec<_> = groups
+            .by_ref()
+            .take(AT_ONCE)
+            .map(|(subject, (records, events))| {
+                let name = format!("{}@{}", subject.1.name, subject.0);
+                (name, records, tokio::spawn(work(Arc::clone(aws), subject, events)))
+            })
+            .collect();
+        if started.is_empty() {
+            break;
+        }
+        for (image, records, task) in started {
+            let outcome = match task.await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(HandlerError::Panicked(image.clone())),
+            };
+            match outcome {
+                Ok(what) => info!(image, records = records.len(), "{what}"),
+                Err(error) => {
+                    warn!(image, received = records.first().map_or(0, |record| received(record)), "{}", error.chain());
+                    for record in records {
+                        put_back(aws, record, &error).await;
+                        failures.push(record);
+                    }
+                }
+            }
+        }
+    }
+    info!(records = batch.records.len(), images, ignored, failed = failures.len(), "batch worked off");
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = failures
+        .into_iter()
+        .map(|record| {
+            let mut failure = BatchItemFailure::default();
+            failure.item_identifier = record.message_id.clone().unwrap_or_default();
+            failure
+        })
+        .collect();
+    response
+}
+
+fn is_at_home(repository: &Repository, home: &Home) -> bool {
+    repository.account == home.account && repository.region == home.region
+}
+
+fn why_ignored(event: &Event) -> &str {
+    match event {
+        Event::Ignored { why, .. } => why,
+        _ => "another function's business",
+    }
+}
+
+fn received(record: &SqsMessage) -> u64 {
+    record.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1)
+}
+
+/// Says when a failed message shall come again. Should that fail, it comes when its visibility ends.
+async fn put_back(aws: &Aws, record: &SqsMessage, error: &HandlerError) {
+    let wait = if error.is_worth_retrying() {
+        let times = usize::try_from(received(record)).unwrap_or(usize::MAX);
+        Duration::from_secs(RETRY_S[times.clamp(1, RETRY_S.len()) - 1])
+    } else {
+        Duration::ZERO
+    };
+    if let (Some(queue), Some(receipt)) = (record.event_source_arn.as_deref(), record.receipt_handle.as_deref())
+        && let Err(why) = aws.queue.retry_in(queue, receipt, wait).await
+    {
+        warn!("{}", why.text);
+    }
+}

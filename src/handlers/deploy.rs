@@ -1,0 +1,117 @@
+//! A deployment asks: answer it now. (Letting it wait comes with parking.)
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tracing::info;
+
+use super::drive::{Asking, drive};
+use super::error::HandlerError;
+use crate::aws::Aws;
+use crate::domain::image::Repository;
+use crate::domain::policy::Policy;
+use crate::domain::protocol::deploy::{Deploy, Home, due};
+use crate::domain::request::{AskedScan, Gate, Named, OnBlock, Request, RequestKind, physical_id};
+use crate::events::deployment::properties::{self, GateProperties, ScanAsked, SeverityRule};
+use crate::events::{self, Event, deployment};
+
+/// The patience of a request whose properties cannot be read: the default.
+const DEFAULT_PATIENCE_S: u32 = 840;
+
+pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<(), HandlerError> {
+    let arrived_at = Timestamp::now();
+    let asked = match events::read(&event).map_err(HandlerError::UnreadableEvent)? {
+        Event::DeploymentRequested(asked) => *asked,
+        other => return Err(HandlerError::NotForUs(other.kind())),
+    };
+    let request = request(&asked, here);
+    // Nobody can be answered at an address that is not CloudFormation's: better a deployment that times out than an answer
+    // given to whoever wrote the request.
+    let url = asked.answer_to(aws.settings.test_answer_origin.as_deref());
+    let url = url.map_err(|error| HandlerError::NoAnswerPossible { stack: request.stack_name().to_owned(), reason: error.to_string() })?;
+
+    let patience_s = request.gate.as_ref().map_or(DEFAULT_PATIENCE_S, |gate| gate.polling_timeout_s);
+    let due = due(url.signed_at(), arrived_at, patience_s);
+    let machine = Deploy::new(request.clone(), here.home.clone(), aws.settings.policy.clone(), due);
+    let verdict = drive(machine, aws, Some(&Asking { request: &request, response_url: url.as_secret() })).await?;
+
+    let Named { repository, image } = &request.named;
+    let took_ms = arrived_at.duration_until(Timestamp::now()).as_millis() as u64;
+    info!(stack = request.stack_name(), request_id = request.request_id, logical_id = request.logical_id, verdict, took_ms, "answered {repository}:{image}: {verdict}");
+    Ok(())
+}
+
+/// Where the function runs.
+#[derive(Clone, Debug)]
+pub struct Here {
+    pub partition: String,
+    pub home: Home,
+}
+
+impl Here {
+    /// Read from the function's own ARN, which Lambda hands over with every event.
+    pub fn of_function(arn: &str) -> Option<Self> {
+        let mut parts = arn.split(':');
+        let (partition, region, account) = (parts.nth(1)?, parts.nth(1)?, parts.next()?);
+        Some(Self { partition: partition.to_owned(), home: Home { account: account.to_owned(), region: region.to_owned() } })
+    }
+}
+
+fn request(asked: &deployment::Request, here: &Here) -> Request {
+    let glance = asked.glance();
+    let addr = asked.properties.get("addr").and_then(Value::as_str);
+    let image = asked.properties.get("imageTag").and_then(Value::as_str).unwrap_or(properties::DEFAULT_TAG);
+    Request {
+        kind: match asked.kind {
+            deployment::Kind::Create => RequestKind::Create,
+            deployment::Kind::Update { .. } => RequestKind::Update,
+            deployment::Kind::Delete => RequestKind::Delete,
+        },
+        physical_id: asked.physical_id.clone().unwrap_or_else(|| physical_id(addr, &asked.stack_id, &asked.logical_id)),
+        request_id: asked.request_id.clone(),
+        stack_id: asked.stack_id.clone(),
+        logical_id: asked.logical_id.clone(),
+        properties_hash: properties::properties_hash(&asked.properties),
+        gate: asked.gate().map_err(|error| error.to_string()).and_then(|properties| gate(properties, here)),
+        named: Named { repository: glance.repository.unwrap_or_default(), image: image.to_owned() },
+    }
+}
+
+fn gate(properties: GateProperties, here: &Here) -> Result<Gate, String> {
+    let home = || Repository {
+        partition: here.partition.clone(),
+        region: here.home.region.clone(),
+        account: here.home.account.clone(),
+        name: properties.repository_name.clone(),
+    };
+    let policy = match &properties.severity {
+        SeverityRule::Members(words) => Policy::from_words(Some(words), None, properties.ignore_findings.clone()),
+        SeverityRule::AtOrAbove(word) => Policy::from_words(None, Some(word), properties.ignore_findings.clone()),
+    };
+    Ok(Gate {
+        repository: properties.repository.clone().unwrap_or_else(home),
+        image: properties.image.clone(),
+        expected: properties.image_digest.clone(),
+        scan: match properties.scan {
+            ScanAsked::Basic { start_scan } => AskedScan::Basic { start_scan },
+            ScanAsked::Enhanced => AskedScan::Enhanced,
+        },
+        policy: policy.map_err(|error| error.to_string())?,
+        on_block: match properties.on_block {
+            properties::OnBlock::Fail => OnBlock::Fail,
+            properties::OnBlock::LetThrough => OnBlock::Warn,
+        },
+        suppress_on_rollback: properties.suppress_error_on_rollback,
+        polling_timeout_s: properties.polling_timeout_s,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_knows_where_it_is_by_its_own_name() {
+        let here = Here::of_function("arn:aws-cn:lambda:cn-north-1:123456789012:function:ecr-scan-verifier-demo-on-deploy").unwrap();
+        assert_eq!((here.partition.as_str(), here.home.region.as_str(), here.home.account.as_str()), ("aws-cn", "cn-north-1", "123456789012"));
+    }
+}

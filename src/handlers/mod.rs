@@ -1,0 +1,9 @@
+//! Floor 3: parse, gather, decide, carry out. A handler reads facts, pure code decides, and the adapters do it.
+
+pub mod batch;
+pub mod deploy;
+pub mod drive;
+pub mod error;
+pub mod push;
+pub mod scan;
+pub mod sweep;

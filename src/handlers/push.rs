@@ -1,0 +1,96 @@
+//! An image arrived, or left: remember what it is, and have it scanned where nobody else will.
+
+use std::sync::Arc;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use jiff::{SignedDuration, Timestamp};
+
+use super::batch::{Subject, work_off};
+use super::drive::drive;
+use super::error::HandlerError;
+use crate::aws::Aws;
+use crate::domain::image::{ImageRef, Repository};
+use crate::domain::plan::{self, Pushed, Step};
+use crate::domain::protocol::deploy::Home;
+use crate::domain::protocol::remember::Remember;
+use crate::domain::protocol::{Resolved, Why};
+use crate::domain::scan::ScanSource;
+use crate::events::Event;
+use crate::events::ours::Ours;
+
+pub async fn on_push(batch: SqsEvent, aws: &Arc<Aws>, home: &Home) -> SqsBatchResponse {
+    work_off(batch, aws, home, subject, |aws, subject, events| async move { push(&aws, subject, &events).await }).await
+}
+
+fn subject(event: &Event) -> Option<Subject> {
+    match event {
+        Event::ImagePushed { about, .. }
+        | Event::ImageReplicated { about }
+        | Event::ImageDeleted { about }
+        | Event::ImageArchived { about }
+        | Event::ImageRestored { about } => Some((about.digest.clone(), about.repository.clone())),
+        // A signature will wake who waits for it, when signatures are verified.
+        _ => None,
+    }
+}
+
+async fn push(aws: &Aws, (digest, repository): Subject, events: &[Event]) -> Result<String, HandlerError> {
+    let mut steps = Vec::new();
+    if let Some(push) = pushed(&(digest.clone(), repository.clone()), events) {
+        let (is, on_demand_only) = facts(aws, &push).await.map_err(HandlerError::TryAgain)?;
+        steps.extend(plan::for_push(&push, &is, on_demand_only));
+    }
+    // A hint only: what the API says of the image decides, and on-scan asks it.
+    if events.iter().any(|event| !matches!(event, Event::ImagePushed { .. } | Event::ImageReplicated { .. })) {
+        steps.push(Step::Look(digest, SignedDuration::ZERO));
+    }
+    let planned = steps.len();
+    for step in steps {
+        carry_out(step, &repository, aws).await?;
+    }
+    Ok(format!("remembered in {planned} steps"))
+}
+
+/// All pushes of one digest in a batch, put together: one digest can get several tags.
+fn pushed((digest, repository): &Subject, events: &[Event]) -> Option<Pushed> {
+    let mut push: Option<Pushed> = None;
+    for event in events {
+        if let Event::ImagePushed { about, .. } | Event::ImageReplicated { about } = event {
+            let all = push.get_or_insert_with(|| Pushed { repository: repository.clone(), digest: digest.clone(), tags: Vec::new(), at: None });
+            all.tags.extend(about.tags.iter().cloned());
+            all.at = all.at.max(about.at);
+        }
+    }
+    push
+}
+
+/// What was pushed, and whether somebody has to ask for its scan.
+async fn facts(aws: &Aws, push: &Pushed) -> Result<(Resolved, bool), Why> {
+    let is = aws.ecr.resolve(&push.repository, &ImageRef::Digest(push.digest.clone()), None).await?;
+    let on_demand_only = match is {
+        Resolved::Image(_) if aws.ecr.registry(false).await? == ScanSource::Basic => aws.ecr.is_scanned_on_demand_only(&push.repository).await?,
+        _ => false,
+    };
+    Ok((is, on_demand_only))
+}
+
+async fn carry_out(step: Step, repository: &Repository, aws: &Aws) -> Result<(), HandlerError> {
+    match step {
+        Step::Remember(digest, news) => {
+            let head = aws.verdicts.heads(repository, std::slice::from_ref(&digest)).await.map_err(HandlerError::TryAgain)?.into_iter().next().flatten();
+            let policies = vec![aws.settings.policy.clone()];
+            drive(Remember::new(repository, &digest, head, vec![news], policies), aws, None).await?;
+        }
+        Step::StartScan(digest) => {
+            let started = aws.ecr.start_scan(repository, &digest).await.map_err(HandlerError::TryAgain)?;
+            for step in plan::after_start(&digest, started, Timestamp::now()) {
+                Box::pin(carry_out(step, repository, aws)).await?;
+            }
+        }
+        Step::Look(digest, after) => {
+            let message = Ours::LookAgain { digest, repository: repository.clone(), n: 0, request_id: None };
+            aws.queue.send(message.to_json(), after).await.map_err(HandlerError::TryAgain)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! A scan ended, or may have: judge, and remember.
+
+use std::sync::Arc;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+
+use super::batch::{Subject, work_off};
+use super::drive::drive;
+use super::error::HandlerError;
+use crate::aws::Aws;
+use crate::domain::head::EventCounts;
+use crate::domain::protocol::deploy::Home;
+use crate::domain::protocol::scan::{Hints, Scan};
+use crate::events::ours::Ours;
+use crate::events::{Counts, Event};
+
+pub async fn on_scan(batch: SqsEvent, aws: &Arc<Aws>, home: &Home) -> SqsBatchResponse {
+    work_off(batch, aws, home, subject, |aws, subject, events| async move { scan(&aws, subject, &events).await }).await
+}
+
+/// What one batch says of one image, answered by one reading.
+async fn scan(aws: &Aws, (digest, repository): Subject, events: &[Event]) -> Result<String, HandlerError> {
+    let hints = events.iter().map(hints).reduce(Hints::and).unwrap_or_default();
+    drive(Scan::new(repository, digest, hints, aws.settings.policy.clone()), aws, None).await
+}
+
+fn subject(event: &Event) -> Option<Subject> {
+    match event {
+        Event::BasicScanEnded { about, .. }
+        | Event::EnhancedScanEnded { about, .. }
+        | Event::FindingChanged { about, .. }
+        | Event::CoverageChanged { about, .. }
+        | Event::ImageDeleted { about }
+        | Event::ImageArchived { about }
+        | Event::ImageRestored { about } => Some((about.digest.clone(), about.repository.clone())),
+        Event::Ours(Ours::LookAgain { digest, repository, .. }) => Some((digest.clone(), repository.clone())),
+        _ => None,
+    }
+}
+
+fn hints(event: &Event) -> Hints {
+    let (at, counts) = match event {
+        Event::EnhancedScanEnded { about, counts, .. } => (about.at, about.at.zip(counts.as_ref()).and_then(|(at, counts)| inspectors_counts(at, counts))),
+        Event::BasicScanEnded { about, .. } | Event::FindingChanged { about, .. } | Event::CoverageChanged { about, .. } => (about.at, None),
+        Event::Ours(Ours::LookAgain { n, .. }) => return Hints { looked_again: *n, must_look: true, ..Hints::default() },
+        _ => (None, None),
+    };
+    Hints { newest: at, counts, looked_again: 0, must_look: at.is_none() }
+}
+
+/// Inspector's counts, which prove something only with their total: it stands for the severities that are not counted.
+fn inspectors_counts(at: jiff::Timestamp, counts: &Counts) -> Option<EventCounts> {
+    let count = |word: &str| counts.get(word).copied();
+    let of = |word: &str| count(word).unwrap_or(0);
+    Some(EventCounts { at, critical: of("CRITICAL"), high: of("HIGH"), medium: of("MEDIUM"), total: count("TOTAL")? })
+}
