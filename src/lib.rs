@@ -15,10 +15,10 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod cli;
 pub mod domain;
 pub mod events;
 #[cfg(feature = "aws")]
 pub mod front_door;
 #[cfg(feature = "aws")]
 pub mod handlers;
-pub mod read_event;

@@ -1,1 +1,139 @@
-fn main() {}
+//! `ecr-scan-verifier`: judge a saved scan, read a saved event, explain what is recorded of an image.
+#![forbid(unsafe_code)]
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ecr_scan_verifier::cli::{self, Outcome};
+use ecr_scan_verifier::domain::policy::Policy;
+
+/// A deploy-time image gate for AWS: why is this image let through, or held back?
+#[derive(Parser)]
+#[command(name = "ecr-scan-verifier", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Judge a saved answer of `aws ecr describe-image-scan-findings` or `aws inspector2 list-findings`, offline.
+    ///
+    /// Exit code 0: pass. 2: blocked. 3: no verdict, since the scan is not complete and nothing blocks so far. 1: unreadable.
+    Judge {
+        #[command(flatten)]
+        policy: PolicyArgs,
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// The file, or `-` for standard input.
+        file: String,
+    },
+    /// Say what is understood of a saved event: EventBridge's, CloudFormation's, or a batch from a queue.
+    ///
+    /// Exit code 0: understood, also when it is of no use here. 1: unreadable.
+    ReadEvent {
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// The file, or `-` for standard input.
+        file: String,
+    },
+    /// Everything that is recorded of one image: verdict, evidence, findings, and who deploys it.
+    ///
+    /// Exit code 0: recorded. 3: nothing is recorded of it. 1: could not look.
+    #[cfg(feature = "aws")]
+    Explain {
+        /// The pipeline's name; it names the tables.
+        #[arg(long, env = "ECR_SCAN_VERIFIER_PIPELINE")]
+        pipeline: String,
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// sha256:..., REPOSITORY@sha256:... or REPOSITORY:TAG
+        image: String,
+    },
+}
+
+#[derive(Args)]
+struct PolicyArgs {
+    /// Block findings of exactly these severities.
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    severity: Option<Vec<String>>,
+    /// Block findings of this severity and above.
+    #[arg(long, value_name = "S", conflicts_with = "severity")]
+    severity_threshold: Option<String>,
+    /// A vulnerability id or finding ARN that does not block; can be given several times.
+    #[arg(long = "ignore", value_name = "ID")]
+    ignore: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl From<Format> for cli::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::try_parse() {
+        Ok(arguments) => run(arguments.command),
+        // clap's own exit code for a usage error is 2, which means "blocked" here.
+        Err(error) => {
+            let asked_for_help = !error.use_stderr();
+            let text = error.to_string();
+            if asked_for_help { Outcome::said(text, 0) } else { Outcome::failed(text) }
+        }
+    };
+    print(&outcome);
+    ExitCode::from(outcome.exit)
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Judge { policy, format, file } => {
+            let policy = match Policy::from_words(policy.severity.as_deref(), policy.severity_threshold.as_deref(), policy.ignore) {
+                Ok(policy) => policy,
+                Err(error) => return Outcome::failed(format!("judge: {error}\n")),
+            };
+            with_input("judge", &file, |input| cli::judge::judge_file(input, &policy, format.into()))
+        }
+        Command::ReadEvent { format, file } => with_input("read-event", &file, |input| cli::read_event::read_event(input, matches!(format, Format::Json))),
+        #[cfg(feature = "aws")]
+        Command::Explain { pipeline, format, image } => explain(&pipeline, &image, format.into()),
+    }
+}
+
+#[cfg(feature = "aws")]
+#[tokio::main(flavor = "current_thread")]
+async fn explain(pipeline: &str, image: &str, format: cli::Format) -> Outcome {
+    use ecr_scan_verifier::aws::{Aws, Settings};
+    let named = match cli::explain::Named::parse(image) {
+        Ok(named) => named,
+        Err(error) => return Outcome::failed(format!("explain: {error}\n")),
+    };
+    let aws = Aws::connect(Settings::of_pipeline(pipeline)).await;
+    cli::explain::explain(&aws, &named, format).await
+}
+
+fn with_input(command: &str, file: &str, read: impl FnOnce(&[u8]) -> Outcome) -> Outcome {
+    let mut input = Vec::new();
+    let bytes = if file == "-" { std::io::stdin().read_to_end(&mut input).map(|_| input) } else { std::fs::read(file) };
+    match bytes {
+        Ok(input) => read(&input),
+        Err(error) => Outcome::failed(format!("{command}: cannot read {file}: {error}\n")),
+    }
+}
+
+fn print(outcome: &Outcome) {
+    use std::io::Write;
+    // A reader that has gone away (`| head`) is no reason to panic.
+    let _ = std::io::stdout().write_all(outcome.stdout.as_bytes());
+    let _ = std::io::stderr().write_all(outcome.stderr.as_bytes());
+}

@@ -112,7 +112,8 @@ impl Ecr {
         let answer = self
             .client
             .batch_get_image()
-            .registry_id(&repository.account)
+            // Without an account: the registry of whoever asks.
+            .set_registry_id(Some(repository.account.clone()).filter(|account| !account.is_empty()))
             .repository_name(&repository.name)
             .image_ids(id)
             .set_accepted_media_types(Some(ACCEPTED.map(str::to_owned).to_vec()))
@@ -237,6 +238,7 @@ impl Ecr {
                     let counts = counts.into_iter().map(|(severity, count)| (severity.as_str().to_owned(), u64::try_from(count).unwrap_or(0)));
                     report.stated_counts = Some(Counts::from(counts.collect::<BTreeMap<_, _>>()));
                 }
+                report.listed |= found.findings.is_some() || found.enhanced_findings.is_some();
                 let enhanced = found.enhanced_findings.unwrap_or_default();
                 report.has_enhanced_findings |= !enhanced.is_empty();
                 report.findings.extend(found.findings.unwrap_or_default().into_iter().map(basic));

@@ -32,7 +32,8 @@ pub struct Pushed {
 /// index always finds it.
 pub fn for_push(push: &Pushed, is: &Resolved, scanned_on_demand_only: bool) -> Vec<Step> {
     let tags = || push.tags.iter().map(|tag| Some(tag.clone())).chain(push.tags.is_empty().then_some(None));
-    let remember = |kind: &Kind| tags().map(|tag| Step::Remember(push.digest.clone(), News::Pushed { kind: kind.clone(), tag, at: push.at })).collect::<Vec<_>>();
+    let remember =
+        |kind: &Kind| tags().map(|tag| Step::Remember(push.digest.clone(), News::Pushed { kind: kind.clone(), tag, at: push.at })).collect::<Vec<_>>();
     match is {
         Resolved::Image(digest) => {
             let mut steps = remember(&Kind::Image);

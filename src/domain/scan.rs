@@ -237,6 +237,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Whether there are pages that were not read.
     pub more: bool,
+    /// Whether there was a list of findings at all, be it an empty one.
+    pub listed: bool,
     /// Whether findings came in the list that only Inspector fills.
     pub has_enhanced_findings: bool,
 }
@@ -289,7 +291,7 @@ pub fn leaves_open(source: ScanSource, what: &Answered) -> bool {
 /// - basic: COMPLETE and a completed time.
 /// - enhanced: COMPLETE or ACTIVE and a completed time; or, COMPLETE or ACTIVE and Inspector's coverage says that it has
 ///   scanned the image since it was pushed. COMPLETE or ACTIVE alone is what ECR says *before* findings arrive: Running.
-/// - a page that was not read, or a count above the list, is not complete.
+/// - a page that was not read, an answer without either list or counts, or a count above the list, is not complete.
 pub fn understand(answer: Answer) -> Reading {
     let Answer { source, what, coverage, pushed_at, read_at } = answer;
     let bare =
@@ -306,7 +308,7 @@ pub fn understand(answer: Answer) -> Reading {
     let status = Status::parse(report.status.as_deref());
     let word = report.status.clone().unwrap_or_else(|| "no status".to_owned());
     let proven_at = match (&status, source) {
-        _ if report.more => None,
+        _ if report.more || !(report.listed || report.stated_counts.is_some()) => None,
         (Status::Complete, ScanSource::Basic) => report.completed_at,
         (Status::Complete | Status::Active, ScanSource::Enhanced) => {
             report.completed_at.or_else(|| coverage.as_ref().and_then(|coverage| scanned_since_push(coverage, pushed_at)))
@@ -328,7 +330,7 @@ pub fn understand(answer: Answer) -> Reading {
         Status::FindingsUnavailable => ScanState::FindingsUnavailable,
         Status::LimitExceeded => ScanState::LimitExceeded,
         Status::ImageArchived => ScanState::Archived,
-        Status::Missing => ScanState::Unknown("no status".to_owned()),
+        Status::Missing => ScanState::Unknown("NO_STATUS".to_owned()),
         Status::Other(word) => ScanState::Unknown(word),
     };
     // What is listed beside a state without a result (PENDING with an old list, say) is not what the scan found.
@@ -387,7 +389,7 @@ mod tests {
     }
 
     fn report(status: &str, completed_at: Option<i64>) -> Report {
-        Report { status: Some(status.into()), completed_at: completed_at.map(at), ..Report::default() }
+        Report { status: Some(status.into()), completed_at: completed_at.map(at), listed: true, ..Report::default() }
     }
 
     fn answer(source: ScanSource, report: Report) -> Answer {
@@ -422,7 +424,15 @@ mod tests {
         ] {
             assert_eq!(state(source, report(status, completed_at)), expected, "{source} {status} {completed_at:?}");
         }
-        assert_eq!(state(Basic, Report::default()), unknown("no status"));
+        assert_eq!(state(Basic, Report::default()), unknown("NO_STATUS"));
+    }
+
+    #[test]
+    fn a_missing_list_is_not_a_list_without_findings() {
+        let bare = Report { listed: false, ..report("COMPLETE", Some(50)) };
+        assert_eq!(state(ScanSource::Basic, bare.clone()), ScanState::Running);
+        let counted = Report { stated_counts: Some(Counts::default()), ..bare };
+        assert_eq!(state(ScanSource::Basic, counted), ScanState::Complete, "the counts say that there are none");
     }
 
     #[test]

@@ -36,7 +36,14 @@ pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<(), Handl
 
     let Named { repository, image } = &request.named;
     let took_ms = arrived_at.duration_until(Timestamp::now()).as_millis() as u64;
-    info!(stack = request.stack_name(), request_id = request.request_id, logical_id = request.logical_id, verdict, took_ms, "answered {repository}:{image}: {verdict}");
+    info!(
+        stack = request.stack_name(),
+        request_id = request.request_id,
+        logical_id = request.logical_id,
+        verdict,
+        took_ms,
+        "answered {repository}:{image}: {verdict}"
+    );
     Ok(())
 }
 

@@ -110,7 +110,6 @@ fn asked_by<'a, 'b>(asking: Option<&'a Asking<'b>>) -> Result<&'a Asking<'b>, Wh
     asking.ok_or_else(|| Why { text: "nobody asked, so there is nobody to answer".to_owned(), denied: false })
 }
 
-
 fn name(effect: &Do) -> &'static str {
     match effect {
         Do::ResolveImage { .. } => "resolve the image",

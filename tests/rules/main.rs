@@ -1,3 +1,5 @@
-//! The rules, one page each: events in, read as what they are.
+//! The rules, one page each. None of them needs AWS, a network or a clock.
 
+mod deploying;
 mod events;
+mod world;

@@ -486,6 +486,7 @@ impl Deploy {
         let Ok(gate) = self.request.gate.clone() else { return None };
         self.known.looked.insert(digest.clone());
         self.known.registry = Some(answer.source);
+        let facts_are_gone = self.known.facts.get(&digest) == Some(&None);
         let reading = understand(answer);
         if let Some(facts) = &reading.facts {
             self.known.facts.insert(digest.clone(), Some(facts.clone()));
@@ -493,6 +494,9 @@ impl Deploy {
         let head = self.known.heads.get(&digest).cloned().flatten();
         let policies = vec![self.pipelines.clone(), gate.policy];
         let mut remember = Remember::new(&gate.repository, &digest, head, vec![News::Scan(reading)], policies);
+        if facts_are_gone {
+            remember = remember.storing_them_again();
+        }
         let next = remember.start();
         self.doing = Doing::Remembering(digest, Box::new(remember));
         self.remembering(next)

@@ -23,6 +23,8 @@ pub struct Remember {
     policies: Vec<Policy>,
     head: Option<Head>,
     conflicts: u32,
+    /// The facts that the row refers to are not there any more.
+    facts_are_gone: bool,
     /// The facts that we stored, and the version of the head for which we did.
     put: Option<(FactsHash, u64)>,
     at: At,
@@ -49,7 +51,13 @@ pub enum Next {
 impl Remember {
     /// `head` is the row as it was read; a stale one costs a conflict, nothing else.
     pub fn new(repository: &Repository, digest: &ImageDigest, head: Option<Head>, news: Vec<News>, policies: Vec<Policy>) -> Self {
-        Self { repository: repository.clone(), digest: digest.clone(), news, policies, head, conflicts: 0, put: None, at: At::Merging }
+        Self { repository: repository.clone(), digest: digest.clone(), news, policies, head, conflicts: 0, facts_are_gone: false, put: None, at: At::Merging }
+    }
+
+    /// Has the findings stored although the row refers to the very same: somebody looked, and they are gone.
+    pub fn storing_them_again(mut self) -> Self {
+        self.facts_are_gone = true;
+        self
     }
 
     pub fn start(&mut self) -> Next {
@@ -106,7 +114,7 @@ impl Remember {
     /// The facts of our news that `head` refers to and that are not stored yet.
     fn facts_of(&self, head: &Head) -> Option<&Facts> {
         let wanted = &head.result.as_ref()?.facts;
-        let known = self.head.as_ref().and_then(|old| old.result.as_ref()).is_some_and(|result| result.facts == *wanted);
+        let known = !self.facts_are_gone && self.head.as_ref().and_then(|old| old.result.as_ref()).is_some_and(|result| result.facts == *wanted);
         // Stored for an older version does not count: whoever replaced that version may have let them go.
         let stored = known || self.put.as_ref().is_some_and(|(facts, version)| facts == wanted && *version == head.version);
         let ours = self.news.iter().find_map(|news| match news {

@@ -6,15 +6,9 @@
 
 use serde::Serialize;
 
+use super::Outcome;
 use crate::events::deployment::{Kind, Request};
 use crate::events::{About, Counts, Event, Glance, UnreadableEvent, json, read, shown, sqs};
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub stdout: String,
-    pub stderr: String,
-    pub exit: u8,
-}
 
 pub fn read_event(input: &[u8], as_json: bool) -> Outcome {
     // Windows saves files with a mark in front that is no part of the JSON.

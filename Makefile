@@ -1,0 +1,77 @@
+# What a person types. Everything that is made lies below target/ (or CARGO_TARGET_DIR) and infra/node_modules; nothing else is touched.
+# Each step prints one line; VERBOSE=1 shows everything.
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STEP := @tests/local/step.sh
+FUNCTIONS := on-push on-scan on-deploy on-sweep
+# Stories wait more than they compute.
+STORIES_AT_ONCE ?= 6
+# The functions that there are so far.
+BUILT := $(foreach f,$(FUNCTIONS),$(if $(wildcard src/bin/$(f).rs),$(f)))
+export CARGO_TERM_COLOR := never
+# Lambda's machine is slow, a developer's is not: never let a test wait for an answer from outside.
+export AWS_EC2_METADATA_DISABLED := true
+export CDK_DISABLE_CLI_TELEMETRY := 1
+
+.PHONY: help doctor demo test fmt clippy test-rules test-unit build check-binaries infra test-infra lint-templates synth test-stories clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
+
+doctor: ## what is missing on this machine, and how to get it
+	@echo "This machine:"; tests/local/doctor.sh
+
+.PHONY: ready
+ready:
+	@tests/local/doctor.sh --quiet || { echo; echo "Nothing was started: see above (make doctor)."; exit 1; }
+
+demo: ready ## the product at work on a local AWS: one deployment let through, one blocked
+	@tests/local/demo.sh
+
+test: ready ## everything that CI runs
+	@echo "Testing (logs in $(TARGET)/logs):"
+	@$(MAKE) --no-print-directory fmt clippy test-rules build check-binaries test-unit test-infra lint-templates test-stories
+	@echo "All is well."
+
+fmt: ## formatting
+	$(STEP) fmt cargo fmt --check
+
+clippy: ## lints; a warning is an error
+	$(STEP) clippy cargo clippy --all-targets --locked -- -D warnings
+
+test-rules: ## the pure part, without the SDK: events, judging, messages, laws, golden files
+	$(STEP) test-rules cargo test --no-default-features --locked
+
+build: ## the functions, the CLI and the test programs, as the stories and the demo use them
+	$(STEP) build cargo build --bins --tests --examples --locked
+
+check-binaries: build ## no glibc newer than Lambda's, and the right machine
+	$(if $(BUILT),$(STEP) check-binaries tests/local/check_binaries.py x86_64 $(BUILT:%=$(TARGET)/debug/%))
+
+test-unit: ## the adapters and what else needs the SDK but no AWS
+	$(STEP) test-unit cargo test --lib --bins --locked
+
+infra: infra/node_modules/.package-lock.json
+
+infra/node_modules/.package-lock.json: infra/package-lock.json
+	$(STEP) npm-ci npm --prefix infra ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+test-infra: infra ## the CDK package: types, template tests in pairs, golden templates
+	$(STEP) lint-infra npm --prefix infra run lint
+	$(STEP) test-infra npm --prefix infra test
+
+lint-templates: infra ## cfn-lint on every synthesized template
+	$(STEP) lint-templates tests/local/lint_templates.sh
+
+synth: infra $(TARGET)/synth/ecr-scan-verifier.template.json ## the stacks that the stories deploy
+
+$(TARGET)/synth/ecr-scan-verifier.template.json: $(shell find infra/src infra/example -name '*.ts') tests/local/synth.sh
+	$(STEP) synth tests/local/synth.sh
+
+test-stories: synth ## whole ways through the system on a local AWS
+	$(STEP) test-stories env RUST_TEST_THREADS=$(STORIES_AT_ONCE) cargo test --test stories --locked
+
+clean: ## forgets everything that was made
+	cargo clean
+	rm -rf infra/node_modules infra/build infra/lib infra/cdk.out

@@ -1,0 +1,120 @@
+// A small app: one pipeline, and one gate that asks it. The demo and the stories deploy its two templates.
+//
+//   npm run synth                              templates and assets in cdk.out/, without the CDK CLI
+//   npx cdk deploy ecr-scan-verifier           the pipeline, through the CLI (see cdk.json)
+//
+// Context, by `cdk -c key=value`, or as JSON in CDK_CONTEXT_JSON for `npm run synth` (CDK_OUTDIR names another folder):
+//   pipelineName                the pipeline's name                                         (demo)
+//   architecture                x86_64 or arm64                                             (x86_64)
+//   functionEnv                 more environment variables for all four functions: a JSON map of strings, for example
+//                               '{"AWS_ENDPOINT_URL_ECR":"http://127.0.0.1:4980"}' on a local AWS. The library has no
+//                               such switch; this app reaches into the synthesized functions.
+//   ecr-scan-verifier:binaries  the folder with <architecture>/<function>/bootstrap         (binaries/ of the package)
+//
+// The templates name no account and no region, and do not ask for a bootstrapped account, so both can be created by
+// CloudFormation itself. The pipeline's template expects each function's zip at the S3Key that it names, in the bucket
+// cdk-hnb659fds-assets-<account>-<region>: zip the content of cdk.out/asset.<hash> (one `bootstrap`, mode 755) as
+// <hash>.zip and upload it. The gate's template has no assets.
+import { App, CfnCondition, CfnOutput, CfnParameter, CfnResource, DefaultStackSynthesizer, Fn, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as sqs from 'aws-cdk-lib/aws-sqs';
+import * as ssm from 'aws-cdk-lib/aws-ssm';
+import { Construct } from 'constructs';
+import { EcrScanPipeline, EcrScanVerifier, ScanConfig, Severity } from '../src';
+
+const withoutBootstrapCheck = (): DefaultStackSynthesizer => new DefaultStackSynthesizer({ generateBootstrapVersionRule: false });
+
+class PipelineStack extends Stack {
+  constructor(scope: Construct, id: string, pipelineName: string, architecture: lambda.Architecture) {
+    super(scope, id, { synthesizer: withoutBootstrapCheck(), description: 'ecr-scan-verifier: hears of pushes and scans, remembers verdicts' });
+    const pipeline = new EcrScanPipeline(this, 'Pipeline', {
+      pipelineName,
+      architecture,
+      severityThreshold: Severity.HIGH,
+      removalPolicy: RemovalPolicy.DESTROY, // a demo leaves nothing behind
+    });
+
+    new CfnOutput(this, 'PipelineName', { value: pipeline.pipelineName });
+    new CfnOutput(this, 'OnDeployFunctionArn', { value: pipeline.onDeployFunctionArn });
+    for (const lane of ['Push', 'Scan', 'Findings']) {
+      for (const kind of ['Queue', 'DeadLetters']) {
+        const queue = pipeline.node.findChild(`${lane}${kind}`) as sqs.Queue;
+        new CfnOutput(this, `${lane}${kind}Url`, { value: queue.queueUrl });
+      }
+    }
+    addEnvironment(pipeline, this.node.tryGetContext('functionEnv'));
+  }
+}
+
+class GateStack extends Stack {
+  constructor(scope: Construct, id: string, pipelineName: string) {
+    super(scope, id, { synthesizer: withoutBootstrapCheck(), description: 'ecr-scan-verifier: one gate, and a parameter that it holds back' });
+    const parameter = (name: string, description: string, value?: string, allowedValues?: string[]): CfnParameter =>
+      new CfnParameter(this, name, { description, default: value, allowedValues });
+    const yesNo = ['true', 'false'];
+
+    const repositoryName = parameter('RepositoryName', 'The repository that holds the image');
+    const imageTag = parameter('ImageTag', 'A tag, or a digest (sha256:...)');
+
+    const released = new ssm.StringParameter(this, 'Released', {
+      description: 'Stands for the service that runs the image: written only after the gate has let it through',
+      stringValue: `${repositoryName.valueAsString}:${imageTag.valueAsString}`,
+    });
+    const verifier = new EcrScanVerifier(this, 'Verifier', {
+      repository: ecr.Repository.fromRepositoryName(this, 'Repository', repositoryName.valueAsString),
+      imageTag: imageTag.valueAsString,
+      scanConfig: ScanConfig.basic(),
+      severityThreshold: Severity.HIGH,
+      pipeline: EcrScanPipeline.fromName(this, 'Pipeline', pipelineName),
+      blockConstructs: [released],
+    });
+
+    // An app decides these when it is written. Here one template serves every story, so they are parameters.
+    const gate = verifier.node.findChild(`Gate-${pipelineName}`).node.defaultChild as CfnResource;
+    const overridden = {
+      scanType: parameter('ScanType', 'Whose findings decide', 'BASIC', ['BASIC', 'ENHANCED']),
+      startScan: parameter('StartScan', 'Ask ECR for a scan of an image that has none (false with ENHANCED)', 'true', yesNo),
+      severityThreshold: parameter('SeverityThreshold', 'Blocks at or above', 'HIGH'),
+      failOnVulnerability: parameter('FailOnVulnerability', 'Fail the deployment when findings block', 'true', yesNo),
+      suppressErrorOnRollback: parameter('SuppressErrorOnRollback', 'Answer a rollback with success', 'true', yesNo),
+      pollingTimeoutSeconds: parameter('PollingTimeoutSeconds', 'How long to wait for the scan', '840'),
+    };
+    for (const [property, value] of Object.entries(overridden)) {
+      gate.addPropertyOverride(property, value.valueAsString);
+    }
+    // Text rather than a list parameter: an empty one would arrive as a list of one empty text.
+    const ignoreFindings = parameter('IgnoreFindings', 'CVE ids or finding ARNs that pass, separated by commas', '').valueAsString;
+    const ignoresNothing = new CfnCondition(this, 'IgnoresNothing', { expression: Fn.conditionEquals(ignoreFindings, '') });
+    gate.addPropertyOverride('ignoreFindings', Fn.conditionIf(ignoresNothing.logicalId, [], Fn.split(',', ignoreFindings)));
+    const serviceTimeout = new CfnParameter(this, 'ServiceTimeout', {
+      type: 'Number',
+      description: 'How long CloudFormation waits for the answer, in seconds',
+      default: 960,
+    });
+    gate.addPropertyOverride('ServiceTimeout', serviceTimeout.valueAsNumber);
+
+    for (const attribute of ['Verdict', 'ImageDigest', 'ImageUri']) {
+      new CfnOutput(this, attribute, { value: Fn.getAtt(gate.logicalId, attribute).toString() });
+    }
+    new CfnOutput(this, 'ReleasedParameter', { value: released.parameterName });
+  }
+}
+
+function addEnvironment(pipeline: EcrScanPipeline, context: unknown): void {
+  const variables = (typeof context === 'string' ? JSON.parse(context) : (context ?? {})) as Record<string, string>;
+  for (const child of pipeline.node.findAll()) {
+    if (child instanceof lambda.CfnFunction) {
+      for (const [name, value] of Object.entries(variables)) {
+        child.addPropertyOverride(`Environment.Variables.${name}`, String(value));
+      }
+    }
+  }
+}
+
+const app = new App();
+const pipelineName = String(app.node.tryGetContext('pipelineName') ?? 'demo');
+const architecture = app.node.tryGetContext('architecture') === 'arm64' ? lambda.Architecture.ARM_64 : lambda.Architecture.X86_64;
+new PipelineStack(app, 'ecr-scan-verifier', pipelineName, architecture);
+new GateStack(app, 'ecr-scan-verifier-gate', pipelineName);
+app.synth();

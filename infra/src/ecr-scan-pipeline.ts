@@ -1,0 +1,147 @@
+import { RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as kms from 'aws-cdk-lib/aws-kms';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import { Construct, IConstruct } from 'constructs';
+import { checkArchitecture } from './internal/binaries';
+import { checkPipelineName, functionArn } from './internal/names';
+import { createParts } from './internal/parts';
+import { checkPolicy, policyText } from './internal/policy';
+import { stacksArn } from './internal/stacks';
+import { warnOfGaps } from './internal/warnings';
+import { everyRepository } from './internal/watched';
+import { Severity } from './severity';
+
+/**
+ * A pipeline, made here or elsewhere, that gates can ask.
+ */
+export interface IEcrScanPipeline extends IConstruct {
+  /**
+   * The name that its functions and tables carry.
+   */
+  readonly pipelineName: string;
+
+  /**
+   * The function that answers the gates: the service token of their custom resources.
+   */
+  readonly onDeployFunctionArn: string;
+}
+
+/**
+ * Choices for a pipeline.
+ */
+export interface EcrScanPipelineProps {
+  /**
+   * Names the pipeline: 1 to 32 characters out of `a-z`, `0-9` and `-`.
+   *
+   * Functions and tables are called `ecr-scan-verifier-<name>-...`, so that other stacks and the command line find them
+   * by the name alone. Another name later is another pipeline, with empty tables.
+   */
+  readonly pipelineName: string;
+
+  /**
+   * Judges an image as blocked when a finding has one of exactly these severities.
+   *
+   * This is what the pipeline's own verdicts say; each gate judges by its own props. Give this or `severityThreshold`.
+   *
+   * @default [Severity.CRITICAL], unless `severityThreshold` is given
+   */
+  readonly severity?: Severity[];
+
+  /**
+   * Judges an image as blocked when a finding has this severity or a higher one.
+   *
+   * This is what the pipeline's own verdicts say; each gate judges by its own props. Give this or `severity`.
+   *
+   * @default - `severity` decides
+   */
+  readonly severityThreshold?: Severity;
+
+  /**
+   * Lets these findings pass, by CVE id or finding ARN, exactly as written; they stay in the verdict, marked.
+   *
+   * @default []
+   */
+  readonly ignoreFindings?: string[];
+
+  /**
+   * Chooses the binaries of the functions: `Architecture.ARM_64` or `Architecture.X86_64`.
+   *
+   * An architecture whose binaries are not there is refused when the app is synthesized. The context key
+   * `ecr-scan-verifier:binaries` names another folder for them (`<architecture>/<function>/bootstrap`; a relative one
+   * counts from where the app is started).
+   *
+   * @default Architecture.ARM_64
+   */
+  readonly architecture?: lambda.Architecture;
+
+  /**
+   * Encrypts tables, queues, bucket and logs with this key.
+   *
+   * Its policy is extended for EventBridge and CloudWatch Logs; where it is imported and cannot be, a warning says what
+   * it has to allow.
+   *
+   * @default - tables under the AWS managed key, the rest under keys owned by the services
+   */
+  readonly encryptionKey?: kms.IKey;
+
+  /**
+   * Decides what happens to tables, findings and logs when the pipeline is removed.
+   *
+   * They have fixed names: what is retained has to be imported or deleted before a pipeline of the same name can be made
+   * again. With `DESTROY` the bucket must be empty by then.
+   *
+   * @default RemovalPolicy.RETAIN
+   */
+  readonly removalPolicy?: RemovalPolicy;
+}
+
+/**
+ * The reactive part, once an account and region: hears of every push and every finished scan, and remembers the verdicts.
+ *
+ * Gates of the same account and region ask it: pass it as `pipeline`, in other stacks by `EcrScanPipeline.fromName`.
+ */
+export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
+  /**
+   * A pipeline of this account and region that another stack or app has made, by its name alone.
+   */
+  public static fromName(scope: Construct, id: string, pipelineName: string): IEcrScanPipeline {
+    return new NamedPipeline(scope, id, pipelineName);
+  }
+
+  public readonly pipelineName: string;
+  public readonly onDeployFunctionArn: string;
+
+  constructor(scope: Construct, id: string, props: EcrScanPipelineProps) {
+    super(scope, id);
+    const architecture = props.architecture ?? lambda.Architecture.ARM_64;
+    checkPipelineName(props.pipelineName);
+    checkPolicy(props);
+    checkArchitecture(architecture);
+    warnOfGaps(this, props.severity);
+
+    const stack = Stack.of(this);
+    this.pipelineName = props.pipelineName;
+    this.onDeployFunctionArn = functionArn(stack, props.pipelineName, 'on-deploy');
+    const removalPolicy = props.removalPolicy ?? RemovalPolicy.RETAIN;
+    createParts(this, {
+      pipelineName: props.pipelineName,
+      architecture,
+      watched: everyRepository(stack),
+      policy: policyText(stack, props),
+      stacksArn: stacksArn(stack, 'every'), // gates of any stack may ask
+      encryptionKey: props.encryptionKey,
+      removalPolicy,
+      bucketRemovalPolicy: removalPolicy,
+    });
+  }
+}
+
+class NamedPipeline extends Construct implements IEcrScanPipeline {
+  public readonly onDeployFunctionArn: string;
+
+  constructor(scope: Construct, id: string, public readonly pipelineName: string) {
+    super(scope, id);
+    checkPipelineName(pipelineName);
+    this.onDeployFunctionArn = functionArn(Stack.of(this), pipelineName, 'on-deploy');
+  }
+}

@@ -1,0 +1,111 @@
+// What each function may do: exactly the calls that its code makes, on exactly the things that it makes them on.
+import { Stack } from 'aws-cdk-lib';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as kms from 'aws-cdk-lib/aws-kms';
+import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as sqs from 'aws-cdk-lib/aws-sqs';
+import { keyUse } from './encryption';
+import { FunctionKey } from './names';
+import { Lanes } from './queues';
+import { BY_DIGEST, OPEN_BY_DUE, Tables } from './tables';
+import { Watched } from './watched';
+
+export interface Things {
+  readonly tables: Tables;
+  readonly lanes: Lanes;
+  readonly findings: s3.Bucket;
+  readonly watched: Watched;
+  /** The stacks whose state the gate may ask for. */
+  readonly stacksArn: string;
+  readonly encryptionKey?: kms.IKey;
+}
+
+export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.PolicyStatement[] {
+  const { tables, lanes, findings, watched } = things;
+  const { verdicts, requests, deployments } = tables;
+  const use = (access: 'read' | 'readWrite', ...services: string[]): iam.PolicyStatement[] =>
+    things.encryptionKey ? [keyUse(stack, things.encryptionKey, access, services)] : [];
+
+  switch (key) {
+    case 'on-push':
+      return [
+        consume(lanes.push.queue),
+        send(lanes.scan.queue),
+        allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings', 'ecr:StartImageScan'], watched.arns),
+        ...scanningConfiguration(),
+        allow('WhetherItIsScannedOnPush', ['ecr:BatchGetRepositoryScanningConfiguration'], watched.arns),
+        allow('Verdicts', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [verdicts.tableArn]),
+        ...use('readWrite', 'dynamodb', 'sqs'),
+      ];
+    case 'on-scan':
+      return [
+        consume(lanes.scan.queue, lanes.findings.queue),
+        send(lanes.scan.queue),
+        allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings', 'ecr:DescribeImages'], watched.arns),
+        ...scanningConfiguration(),
+        ...inspectorFindings(),
+        allow(
+          'Verdicts',
+          ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
+          [verdicts.tableArn],
+        ),
+        allow('WhereItRuns', ['dynamodb:Query'], [`${deployments.tableArn}/index/${BY_DIGEST}`]),
+        allow('LargeFacts', ['s3:GetObject', 's3:PutObject'], [findings.arnForObjects('*')]),
+        ...use('readWrite', 'dynamodb', 's3', 'sqs'),
+      ];
+    case 'on-deploy':
+      return [
+        send(lanes.scan.queue),
+        allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings'], watched.arns),
+        ...scanningConfiguration(),
+        ...inspectorFindings(),
+        allow(
+          'Verdicts',
+          ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
+          [verdicts.tableArn],
+        ),
+        allow(
+          'RequestsAndDeployments', // a transaction needs the permissions of its parts
+          ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'],
+          [requests.tableArn, deployments.tableArn],
+        ),
+        allow('LargeFacts', ['s3:GetObject', 's3:PutObject'], [findings.arnForObjects('*')]),
+        allow('IsThisARollback', ['cloudformation:DescribeStacks'], [things.stacksArn]),
+        ...use('readWrite', 'dynamodb', 's3', 'sqs'),
+      ];
+    case 'on-sweep':
+      return [
+        allow('Read', ['dynamodb:GetItem'], [verdicts.tableArn, requests.tableArn]),
+        allow('Search', ['dynamodb:Query'], [verdicts.tableArn, requests.tableArn, `${requests.tableArn}/index/${OPEN_BY_DUE}`]),
+        ...use('read', 'dynamodb'),
+      ];
+  }
+}
+
+function allow(sid: string, actions: string[], resources: string[]): iam.PolicyStatement {
+  return new iam.PolicyStatement({ sid, actions, resources });
+}
+
+function consume(...queues: sqs.Queue[]): iam.PolicyStatement {
+  return allow(
+    'Consume',
+    // ChangeMessageVisibility: the function itself says when a failed message comes back.
+    ['sqs:ChangeMessageVisibility', 'sqs:DeleteMessage', 'sqs:GetQueueAttributes', 'sqs:ReceiveMessage'],
+    queues.map((queue) => queue.queueArn),
+  );
+}
+
+function send(queue: sqs.Queue): iam.PolicyStatement {
+  return allow('LookAgainLater', ['sqs:SendMessage'], [queue.queueArn]);
+}
+
+// The registry's setting belongs to no resource: IAM knows this action only with `*`.
+function scanningConfiguration(): iam.PolicyStatement[] {
+  return [allow('BasicOrEnhanced', ['ecr:GetRegistryScanningConfiguration'], ['*'])];
+}
+
+// Under enhanced scanning ECR reads Inspector's findings in the caller's name, so the caller needs both. Inspector's
+// actions have no resource types: IAM knows them only with `*`.
+function inspectorFindings(): iam.PolicyStatement[] {
+  return [allow('InspectorFindings', ['inspector2:ListCoverage', 'inspector2:ListFindings'], ['*'])];
+}

@@ -1,0 +1,49 @@
+// The pipeline that a stack gets when its gates name none: it belongs to the stack, hears only of the repositories that
+// the gates name, and goes with the stack.
+import { RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import { Construct } from 'constructs';
+import { IEcrScanPipeline } from '../ecr-scan-pipeline';
+import { functionArn, implicitPipelineName } from './names';
+import { createParts } from './parts';
+import { policyText } from './policy';
+import { stacksArn } from './stacks';
+import { NamedRepositories } from './watched';
+
+const ID = 'ImplicitEcrScanPipeline';
+
+export class ImplicitPipeline extends Construct implements IEcrScanPipeline {
+  /** One a stack, made by its first gate. */
+  public static of(scope: Construct, architecture: lambda.Architecture): ImplicitPipeline {
+    const stack = Stack.of(scope);
+    const existing = stack.node.tryFindChild(ID) as ImplicitPipeline | undefined;
+    return existing ?? new ImplicitPipeline(stack, architecture);
+  }
+
+  public readonly pipelineName: string;
+  public readonly onDeployFunctionArn: string;
+  private readonly repositories: NamedRepositories;
+
+  private constructor(stack: Stack, public readonly architecture: lambda.Architecture) {
+    super(stack, ID);
+    this.pipelineName = implicitPipelineName(stack);
+    this.onDeployFunctionArn = functionArn(stack, this.pipelineName, 'on-deploy');
+    this.repositories = new NamedRepositories(stack);
+    createParts(this, {
+      pipelineName: this.pipelineName,
+      architecture,
+      watched: this.repositories,
+      policy: policyText(stack, {}), // each gate sends its own; this one only fills the row that a person may look at
+      stacksArn: stacksArn(stack, 'own'),
+      removalPolicy: RemovalPolicy.DESTROY,
+      // A bucket that is not empty cannot be deleted, and would keep the stack from being deleted. It stays, unless the
+      // stack's creation failed, when it is still empty.
+      bucketRemovalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+    });
+  }
+
+  public listenTo(repository: ecr.IRepository): void {
+    this.repositories.add(repository);
+  }
+}

@@ -1,0 +1,157 @@
+// Everything that a pipeline consists of, wired up. An explicit pipeline (ecr-scan-pipeline.ts) and an implicit one
+// (implicit-pipeline.ts) differ in whom they listen to and in how long their things live, in nothing else.
+import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as kms from 'aws-cdk-lib/aws-kms';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as s3 from 'aws-cdk-lib/aws-s3';
+import { Construct, Dependable, IConstruct } from 'constructs';
+import { findBinaries } from './binaries';
+import { admitServices } from './encryption';
+import { createFunction, createRole } from './functions';
+import { grantsOf } from './grants';
+import { FUNCTIONS, FunctionKey } from './names';
+import { createLanes, route } from './queues';
+import { createTables } from './tables';
+import { Watched } from './watched';
+
+export interface PartsProps {
+  readonly pipelineName: string;
+  readonly architecture: lambda.Architecture;
+  readonly watched: Watched;
+  /** The policy that the pipeline judges by, as the functions read it. */
+  readonly policy: string;
+  readonly stacksArn: string;
+  readonly encryptionKey?: kms.IKey;
+  readonly removalPolicy: RemovalPolicy;
+  readonly bucketRemovalPolicy: RemovalPolicy;
+}
+
+/** Creates the parts right below `scope`. Whoever depends on `scope` afterwards waits until the pipeline works. */
+export function createParts(scope: Construct, props: PartsProps): void {
+  const stack = Stack.of(scope);
+  const binaries = findBinaries(scope, props.architecture);
+  if (props.encryptionKey) {
+    admitServices(scope, props.encryptionKey, props.pipelineName);
+  }
+
+  const roles = forEachFunction((key) => createRole(scope, key));
+  const tables = createTables(scope, { ...props, writers: Object.values(roles) });
+  const lanes = createLanes(scope, props.encryptionKey);
+  const findings = createFindingsBucket(scope, props);
+
+  const variables = {
+    PIPELINE: props.pipelineName,
+    VERDICTS_TABLE: tables.verdicts.tableName,
+    REQUESTS_TABLE: tables.requests.tableName,
+    DEPLOYMENTS_TABLE: tables.deployments.tableName,
+    SCAN_QUEUE_URL: lanes.scan.queue.queueUrl,
+    FINDINGS_BUCKET: findings.bucketName,
+    PIPELINE_POLICY: props.policy,
+  };
+  const needed: Record<FunctionKey, (keyof typeof variables)[]> = {
+    'on-push': ['PIPELINE', 'VERDICTS_TABLE', 'SCAN_QUEUE_URL'],
+    'on-scan': ['PIPELINE', 'VERDICTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
+    'on-deploy': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET'],
+    'on-sweep': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'PIPELINE_POLICY'],
+  };
+
+  const functions = forEachFunction((key) => {
+    const role = roles[key];
+    const things = { ...props, tables, lanes, findings };
+    grantsOf(stack, key, things).forEach((statement) => role.addToPolicy(statement));
+    return createFunction(scope, key, {
+      ...props,
+      binaries: binaries[key],
+      role,
+      environment: Object.fromEntries(needed[key].map((name) => [name, variables[name]])),
+    });
+  });
+
+  const mapping = (id: string, from: keyof typeof lanes, to: FunctionKey, own: Partial<lambda.EventSourceMappingOptions>): IConstruct =>
+    new lambda.EventSourceMapping(scope, id, {
+      eventSourceArn: lanes[from].queue.queueArn,
+      target: functions[to],
+      reportBatchItemFailures: true, // one bad message does not take nine good ones along
+      ...own,
+    });
+  const mappings = [
+    mapping('PushesToOnPush', 'push', 'on-push', { batchSize: 10 }),
+    mapping('ScansToOnScan', 'scan', 'on-scan', { batchSize: 10 }),
+    // A first scan may send hundreds of findings for one image: gather them, and look at the image once.
+    mapping('FindingsToOnScan', 'findings', 'on-scan', {
+      batchSize: 1000,
+      maxBatchingWindow: Duration.seconds(20),
+      maxConcurrency: 2,
+    }),
+  ];
+
+  const { ecrDetail, inspectorScanDetail, findingResources } = props.watched;
+  const rules = [
+    route(
+      scope,
+      'Pushes',
+      'Images and their artifacts: pushed, replicated, deleted, archived',
+      {
+        source: ['aws.ecr'],
+        // Under which of the first three a signature is announced is nowhere promised; on-push tells them apart.
+        'detail-type': ['ECR Image Action', 'ECR Artifact Action', 'ECR Referrer Action', 'ECR Replication Action'],
+        detail: ecrDetail,
+      },
+      lanes.push,
+    ),
+    route(
+      scope,
+      'BasicScans',
+      'Basic scans that ended',
+      { source: ['aws.ecr'], 'detail-type': ['ECR Image Scan'], detail: ecrDetail },
+      lanes.scan,
+    ),
+    route(
+      scope,
+      'EnhancedScans',
+      'First enhanced scans that ended',
+      { source: ['aws.inspector2'], 'detail-type': ['Inspector2 Scan'], detail: inspectorScanDetail },
+      lanes.scan,
+    ),
+    route(
+      scope,
+      'Coverage',
+      'Images that Inspector covers, or no longer covers',
+      // Where these events name an image is not documented, so all of them come in; on-scan sorts them out.
+      { source: ['aws.inspector2'], 'detail-type': ['Inspector2 Coverage'] },
+      lanes.scan,
+    ),
+    route(
+      scope,
+      'Findings',
+      'Findings on images: new, changed, closed, suppressed',
+      { source: ['aws.inspector2'], 'detail-type': ['Inspector2 Finding'], resources: findingResources },
+      lanes.findings,
+    ),
+  ];
+  // Parking adds the schedules of on-sweep here: every minute for overdue requests, daily for repair.
+
+  // A gate must not ask before events can arrive, or the news that it waits for would be lost.
+  const queues = Object.values(lanes).flatMap((lane) => [lane.queue, lane.deadLetters]);
+  const complete = [functions['on-deploy'], ...mappings, ...rules, ...queues];
+  Dependable.implement(scope, { dependencyRoots: complete });
+}
+
+function createFindingsBucket(scope: Construct, props: PartsProps): s3.Bucket {
+  const encryption = props.encryptionKey
+    ? { encryption: s3.BucketEncryption.KMS, encryptionKey: props.encryptionKey, bucketKeyEnabled: true }
+    : { encryption: s3.BucketEncryption.S3_MANAGED };
+  return new s3.Bucket(scope, 'FindingsBucket', {
+    ...encryption,
+    blockPublicAccess: s3.BlockPublicAccess.BLOCK_ALL,
+    objectOwnership: s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+    enforceSSL: true,
+    // No expiry by age: the facts of an image that still runs may be as old as its deployment.
+    lifecycleRules: [{ id: 'UploadsLeftUnfinished', abortIncompleteMultipartUploadAfter: Duration.days(1) }],
+    removalPolicy: props.bucketRemovalPolicy,
+  });
+}
+
+function forEachFunction<T>(make: (key: FunctionKey) => T): Record<FunctionKey, T> {
+  return Object.fromEntries(FUNCTIONS.map((key) => [key, make(key)])) as Record<FunctionKey, T>;
+}

@@ -1,0 +1,96 @@
+// The three tables. Keys and indexes cannot be changed later without moving the data.
+import { RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as kms from 'aws-cdk-lib/aws-kms';
+import { Construct } from 'constructs';
+import { TableKey, tableArn, tableName } from './names';
+
+export const OPEN_BY_DUE = 'open-by-due';
+export const BY_DIGEST = 'by-digest';
+
+export type Tables = Record<TableKey, dynamodb.Table>;
+
+export interface TablesProps {
+  readonly pipelineName: string;
+  readonly writers: iam.IRole[];
+  readonly encryptionKey?: kms.IKey;
+  readonly removalPolicy: RemovalPolicy;
+}
+
+export function createTables(scope: Construct, props: TablesProps): Tables {
+  const string = (name: string): dynamodb.Attribute => ({ name, type: dynamodb.AttributeType.STRING });
+  const table = (
+    id: string,
+    key: TableKey,
+    own: Pick<dynamodb.TableProps, 'partitionKey' | 'sortKey' | 'pointInTimeRecoverySpecification' | 'resourcePolicy'>,
+  ): dynamodb.Table =>
+    new dynamodb.Table(scope, id, {
+      tableName: tableName(props.pipelineName, key),
+      billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
+      timeToLiveAttribute: 'ttl',
+      encryption: props.encryptionKey ? dynamodb.TableEncryption.CUSTOMER_MANAGED : dynamodb.TableEncryption.AWS_MANAGED,
+      encryptionKey: props.encryptionKey,
+      removalPolicy: props.removalPolicy,
+      ...own,
+    });
+  const restorable = { pointInTimeRecoveryEnabled: true };
+
+  const verdicts = table('Verdicts', 'verdicts', {
+    partitionKey: string('digest'),
+    sortKey: string('item'),
+    pointInTimeRecoverySpecification: restorable,
+    resourcePolicy: onlyWrittenBy(scope, props),
+  });
+
+  // Open requests live for an hour at most and hold a secret (where the answer goes): nothing to restore, and better no backup.
+  const requests = table('Requests', 'requests', { partitionKey: string('key'), sortKey: string('sort') });
+  requests.addGlobalSecondaryIndex({
+    indexName: OPEN_BY_DUE,
+    partitionKey: string('open'),
+    sortKey: { name: 'due', type: dynamodb.AttributeType.NUMBER }, // epoch milliseconds
+    // Never the ResponseURL: people may read this index to see who waits.
+    projectionType: dynamodb.ProjectionType.INCLUDE,
+    nonKeyAttributes: ['digest', 'repository', 'stack', 'logicalId', 'since'],
+  });
+
+  const deployments = table('Deployments', 'deployments', {
+    partitionKey: string('stack'),
+    sortKey: string('row'),
+    pointInTimeRecoverySpecification: restorable,
+  });
+  deployments.addGlobalSecondaryIndex({
+    indexName: BY_DIGEST,
+    partitionKey: string('digest'),
+    sortKey: string('stack'),
+    // Everything: whoever asks "where does this image run" goes on to the row's state, policy and audience,
+    // and a read of each row afterwards would cost more than the copy.
+    projectionType: dynamodb.ProjectionType.ALL,
+  });
+
+  return { verdicts, requests, deployments };
+}
+
+// A verdict lets deployments through, so nobody writes one by hand: not even an administrator, as long as this policy stands.
+function onlyWrittenBy(scope: Construct, props: TablesProps): iam.PolicyDocument {
+  return new iam.PolicyDocument({
+    statements: [
+      new iam.PolicyStatement({
+        sid: 'OnlyThePipelineWritesVerdicts',
+        effect: iam.Effect.DENY,
+        principals: [new iam.AnyPrincipal()],
+        actions: [
+          'dynamodb:BatchWriteItem',
+          'dynamodb:DeleteItem',
+          'dynamodb:PartiQLDelete',
+          'dynamodb:PartiQLInsert',
+          'dynamodb:PartiQLUpdate',
+          'dynamodb:PutItem',
+          'dynamodb:UpdateItem',
+        ],
+        resources: [tableArn(Stack.of(scope), props.pipelineName, 'verdicts')],
+        conditions: { ArnNotEquals: { 'aws:PrincipalArn': props.writers.map((role) => role.roleArn) } },
+      }),
+    ],
+  });
+}

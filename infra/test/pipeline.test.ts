@@ -1,0 +1,539 @@
+import * as assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { App, RemovalPolicy, Stack, Token } from 'aws-cdk-lib';
+import * as kms from 'aws-cdk-lib/aws-kms';
+import { EcrScanPipeline, EcrScanPipelineProps, Severity } from '../src';
+import { ACCOUNT, HOME, REGION, Resource, binaries, find, findAll, newApp, newStack, permissions, resources, warnings } from './support';
+
+function pipelineIn(stack: Stack, own: Partial<EcrScanPipelineProps> = {}): Stack {
+  new EcrScanPipeline(stack, 'Pipeline', { pipelineName: 'demo', ...own });
+  return stack;
+}
+
+/** The resources of one pipeline, made once for each choice of props. */
+function parts(own: Partial<EcrScanPipelineProps> = {}): Resource[] {
+  return resources(pipelineIn(newStack(), own));
+}
+
+const plainPipeline = parts();
+
+describe('the name', () => {
+  for (const name of ['a', 'demo', 'team-1', '-', 'x'.repeat(32)]) {
+    test(`'${name}' is a name`, () => {
+      assert.doesNotThrow(() => parts({ pipelineName: name }));
+    });
+  }
+
+  for (const name of ['', 'Demo', 'a_b', 'a.b', 'x'.repeat(33), 'ä']) {
+    test(`'${name}' is refused, and the text says what a name is made of`, () => {
+      assert.throws(() => parts({ pipelineName: name }), {
+        message: `pipelineName must be 1 to 32 characters out of a-z, 0-9 and '-', got '${name}'.`,
+      });
+      assert.throws(() => EcrScanPipeline.fromName(newStack(), 'Pipeline', name), /pipelineName must be/);
+    });
+  }
+
+  test('a name that is only known at deployment is refused', () => {
+    const later = Token.asString({ Ref: 'Name' });
+    assert.throws(() => parts({ pipelineName: later }), /pipelineName must be known when the app is synthesized/);
+  });
+
+  test('is all that another stack needs', () => {
+    const here = new EcrScanPipeline(newStack(), 'Pipeline', { pipelineName: 'demo' });
+    const stack = newStack();
+    const there = EcrScanPipeline.fromName(stack, 'Pipeline', 'demo');
+    assert.equal(there.pipelineName, 'demo');
+    assert.match(there.onDeployFunctionArn, new RegExp(`:lambda:${REGION}:${ACCOUNT}:function:ecr-scan-verifier-demo-on-deploy$`));
+    assert.equal(stack.resolve(there.onDeployFunctionArn)['Fn::Join'][1].length, 3, 'a text, but for the partition');
+    assert.deepEqual(Stack.of(here).resolve(here.onDeployFunctionArn), stack.resolve(there.onDeployFunctionArn));
+    assert.deepEqual(resources(stack), [], 'and the import makes nothing');
+  });
+});
+
+describe('the policy', () => {
+  const policyOf = (from: Resource[], name: string): unknown =>
+    find(from, 'AWS::Lambda::Function', name).Properties.Environment.Variables.PIPELINE_POLICY;
+
+  for (const [what, props, text] of [
+    ['nothing said', {}, '{"severity":["CRITICAL"]}'],
+    ['a list', { severity: [Severity.HIGH, Severity.CRITICAL, Severity.HIGH] }, '{"severity":["CRITICAL","HIGH"]}'],
+    ['a threshold', { severityThreshold: Severity.MEDIUM }, '{"severityThreshold":"MEDIUM"}'],
+    [
+      'ignored findings',
+      { severityThreshold: Severity.HIGH, ignoreFindings: ['CVE-2', 'CVE-1', 'CVE-2'] },
+      '{"ignoreFindings":["CVE-1","CVE-2"],"severityThreshold":"HIGH"}',
+    ],
+    ['an empty list of ignored findings', { ignoreFindings: [] }, '{"severity":["CRITICAL"]}'],
+  ] as [string, Partial<EcrScanPipelineProps>, string][]) {
+    test(`${what}: the functions that judge read ${text}`, () => {
+      const from = parts(props);
+      assert.equal(policyOf(from, 'OnScan'), text);
+      assert.equal(policyOf(from, 'OnSweep'), text);
+    });
+  }
+
+  test('severity and severityThreshold together are refused', () => {
+    assert.throws(
+      () => parts({ severity: [Severity.HIGH], severityThreshold: Severity.HIGH }),
+      /Give either 'severity' or 'severityThreshold', not both/,
+    );
+  });
+
+  test('an empty list of severities is refused', () => {
+    assert.throws(() => parts({ severity: [] }), /severity must contain at least one severity/);
+  });
+
+  for (const unrated of [Severity.UNDEFINED, Severity.UNTRIAGED]) {
+    test(`${unrated} is no threshold`, () => {
+      assert.throws(() => parts({ severityThreshold: unrated }), /severityThreshold must be one of INFORMATIONAL, LOW, MEDIUM, HIGH, CRITICAL/);
+    });
+  }
+
+  test('a list of ignored findings that fits into the environment is accepted, a longer one refused', () => {
+    const cves = (count: number): string[] => Array.from({ length: count }, (_, n) => `CVE-2024-${10_000 + n}`);
+    assert.doesNotThrow(() => parts({ ignoreFindings: cves(150) }));
+    assert.throws(() => parts({ ignoreFindings: cves(200) }), /policy takes \d+ bytes, and a function's environment has room for 3000/);
+  });
+
+  test('a list with a gap raises a warning, one without does not', () => {
+    const warned = (severity: Severity[]): string[] => warnings(pipelineIn(newStack(), { severity }));
+    assert.match(warned([Severity.HIGH]).join(), /severityNotUpwardClosed/);
+    assert.deepEqual(warned([Severity.HIGH, Severity.CRITICAL]), []);
+  });
+});
+
+describe('the tables', () => {
+  const table = (name: string): any => find(plainPipeline, 'AWS::DynamoDB::Table', name).Properties;
+  const keys = (of: any): string[] => of.KeySchema.map((key: any) => `${key.KeyType} ${key.AttributeName}`);
+  const types = (of: any): object =>
+    Object.fromEntries(of.AttributeDefinitions.map((a: any) => [a.AttributeName, a.AttributeType]));
+
+  test('Verdicts: by digest and item', () => {
+    assert.equal(table('Verdicts').TableName, 'ecr-scan-verifier-demo-verdicts');
+    assert.deepEqual(keys(table('Verdicts')), ['HASH digest', 'RANGE item']);
+    assert.deepEqual(types(table('Verdicts')), { digest: 'S', item: 'S' });
+    assert.equal(table('Verdicts').GlobalSecondaryIndexes, undefined);
+  });
+
+  test('Requests: by key and sort, and the open ones by due, without anything secret', () => {
+    assert.equal(table('Requests').TableName, 'ecr-scan-verifier-demo-requests');
+    assert.deepEqual(keys(table('Requests')), ['HASH key', 'RANGE sort']);
+    assert.deepEqual(types(table('Requests')), { key: 'S', sort: 'S', open: 'S', due: 'N' });
+    const [index, ...others] = table('Requests').GlobalSecondaryIndexes;
+    assert.deepEqual(others, []);
+    assert.equal(index.IndexName, 'open-by-due');
+    assert.deepEqual(keys(index), ['HASH open', 'RANGE due']);
+    assert.deepEqual(index.Projection, {
+      ProjectionType: 'INCLUDE',
+      NonKeyAttributes: ['digest', 'repository', 'stack', 'logicalId', 'since'],
+    });
+  });
+
+  test('Deployments: by stack and row, and by digest', () => {
+    assert.equal(table('Deployments').TableName, 'ecr-scan-verifier-demo-deployments');
+    assert.deepEqual(keys(table('Deployments')), ['HASH stack', 'RANGE row']);
+    assert.deepEqual(types(table('Deployments')), { stack: 'S', row: 'S', digest: 'S' });
+    const [index, ...others] = table('Deployments').GlobalSecondaryIndexes;
+    assert.deepEqual(others, []);
+    assert.equal(index.IndexName, 'by-digest');
+    assert.deepEqual(keys(index), ['HASH digest', 'RANGE stack']);
+  });
+
+  test('are on demand, encrypted and expire by ttl', () => {
+    for (const { Properties } of findAll(plainPipeline, 'AWS::DynamoDB::Table')) {
+      assert.equal(Properties.BillingMode, 'PAY_PER_REQUEST');
+      assert.deepEqual(Properties.SSESpecification, { SSEEnabled: true });
+      assert.deepEqual(Properties.TimeToLiveSpecification, { AttributeName: 'ttl', Enabled: true });
+    }
+  });
+
+  test('can be restored, but for Requests, which holds secrets for an hour', () => {
+    const restorable = { PointInTimeRecoveryEnabled: true };
+    assert.deepEqual(table('Verdicts').PointInTimeRecoverySpecification, restorable);
+    assert.deepEqual(table('Deployments').PointInTimeRecoverySpecification, restorable);
+    assert.equal(table('Requests').PointInTimeRecoverySpecification, undefined);
+  });
+
+  test('Verdicts is written by nobody but the four functions', () => {
+    const [deny, ...others] = table('Verdicts').ResourcePolicy.PolicyDocument.Statement;
+    assert.deepEqual(others, []);
+    assert.equal(deny.Effect, 'Deny');
+    assert.deepEqual(deny.Principal, { AWS: '*' });
+    assert.equal(deny.Resource, `arn:aws:dynamodb:${REGION}:${ACCOUNT}:table/ecr-scan-verifier-demo-verdicts`);
+    assert.deepEqual(deny.Action, [
+      'dynamodb:BatchWriteItem',
+      'dynamodb:DeleteItem',
+      'dynamodb:PartiQLDelete',
+      'dynamodb:PartiQLInsert',
+      'dynamodb:PartiQLUpdate',
+      'dynamodb:PutItem',
+      'dynamodb:UpdateItem',
+    ]);
+    assert.deepEqual(deny.Condition, {
+      ArnNotEquals: {
+        'aws:PrincipalArn': ['OnPush', 'OnScan', 'OnDeploy', 'OnSweep'].map((name) => `{Pipeline${name}Role.Arn}`),
+      },
+    });
+    assert.equal(table('Requests').ResourcePolicy, undefined);
+    assert.equal(table('Deployments').ResourcePolicy, undefined);
+  });
+});
+
+describe('the functions', () => {
+  for (const [id, name, timeout, memory] of [
+    ['OnPush', 'on-push', 60, 256],
+    ['OnScan', 'on-scan', 120, 512],
+    ['OnDeploy', 'on-deploy', 60, 256],
+    ['OnSweep', 'on-sweep', 60, 256],
+  ] as const) {
+    test(`${name}: ${timeout} s, ${memory} MB, a binary`, () => {
+      const { Properties } = find(plainPipeline, 'AWS::Lambda::Function', id);
+      assert.equal(Properties.FunctionName, `ecr-scan-verifier-demo-${name}`);
+      assert.equal(Properties.Timeout, timeout);
+      assert.equal(Properties.MemorySize, memory);
+      assert.equal(Properties.Runtime, 'provided.al2023');
+      assert.equal(Properties.Handler, 'bootstrap');
+      assert.deepEqual(Properties.Architectures, ['arm64']);
+      assert.match(Properties.Code.S3Key, /\.zip$/);
+      assert.equal(Properties.PackageType, undefined);
+      assert.equal(Properties.ReservedConcurrentExecutions, undefined);
+    });
+
+    test(`${name}: its log group has an end, and it may only write to it`, () => {
+      const group = find(plainPipeline, 'AWS::Logs::LogGroup', `${id}Logs`);
+      assert.equal(group.Properties.LogGroupName, `/aws/lambda/ecr-scan-verifier-demo-${name}`);
+      assert.equal(group.Properties.RetentionInDays, 30);
+      assert.deepEqual(find(plainPipeline, 'AWS::Lambda::Function', id).Properties.LoggingConfig, { LogGroup: `{${group.id}}` });
+      assert.deepEqual(permissions(plainPipeline, id).filter((line) => line.includes('logs:')), [
+        `Allow logs:CreateLogStream on {${group.id}.Arn}`,
+        `Allow logs:PutLogEvents on {${group.id}.Arn}`,
+      ]);
+    });
+  }
+
+  test('are four, and nothing else runs', () => {
+    assert.equal(findAll(plainPipeline, 'AWS::Lambda::Function').length, 4);
+    assert.deepEqual(plainPipeline.filter((r) => r.Type.startsWith('Custom::')), []);
+  });
+
+  test('only on-scan, which sends to its own queue, is free of the loop limit', () => {
+    const free = findAll(plainPipeline, 'AWS::Lambda::Function').filter((f) => f.Properties.RecursiveLoop === 'Allow');
+    assert.deepEqual(free.map((f) => f.Properties.FunctionName), ['ecr-scan-verifier-demo-on-scan']);
+  });
+
+  test('on-deploy is tried three times in all, for as long as CloudFormation may wait', () => {
+    const { Properties } = find(plainPipeline, 'AWS::Lambda::EventInvokeConfig');
+    assert.deepEqual(Properties, {
+      FunctionName: '{PipelineOnDeploy}',
+      Qualifier: '$LATEST',
+      MaximumRetryAttempts: 2,
+      MaximumEventAgeInSeconds: 3600,
+    });
+  });
+
+  test('get each what they need to know, and no more', () => {
+    const known = {
+      PIPELINE: 'demo',
+      VERDICTS_TABLE: '{PipelineVerdicts}',
+      REQUESTS_TABLE: '{PipelineRequests}',
+      DEPLOYMENTS_TABLE: '{PipelineDeployments}',
+      SCAN_QUEUE_URL: '{PipelineScanQueue}',
+      FINDINGS_BUCKET: '{PipelineFindingsBucket}',
+      PIPELINE_POLICY: '{"severity":["CRITICAL"]}',
+    };
+    const { PIPELINE, VERDICTS_TABLE, REQUESTS_TABLE, DEPLOYMENTS_TABLE, SCAN_QUEUE_URL, FINDINGS_BUCKET, PIPELINE_POLICY } = known;
+    for (const [id, variables] of Object.entries({
+      OnPush: { PIPELINE, VERDICTS_TABLE, SCAN_QUEUE_URL },
+      OnScan: { PIPELINE, VERDICTS_TABLE, DEPLOYMENTS_TABLE, SCAN_QUEUE_URL, FINDINGS_BUCKET, PIPELINE_POLICY },
+      OnDeploy: { PIPELINE, VERDICTS_TABLE, REQUESTS_TABLE, DEPLOYMENTS_TABLE, SCAN_QUEUE_URL, FINDINGS_BUCKET },
+      OnSweep: { PIPELINE, VERDICTS_TABLE, REQUESTS_TABLE, PIPELINE_POLICY },
+    })) {
+      assert.deepEqual(find(plainPipeline, 'AWS::Lambda::Function', id).Properties.Environment.Variables, variables, id);
+    }
+  });
+});
+
+describe('what the functions may do', () => {
+  const anyImage = `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/*`;
+  const expected: Record<string, string[]> = {
+    OnPush: [
+      ...consuming('{PipelinePushQueue.Arn}'),
+      'Allow dynamodb:GetItem on {PipelineVerdicts.Arn}',
+      'Allow dynamodb:PutItem on {PipelineVerdicts.Arn}',
+      'Allow dynamodb:UpdateItem on {PipelineVerdicts.Arn}',
+      `Allow ecr:BatchGetImage on ${anyImage}`,
+      `Allow ecr:BatchGetRepositoryScanningConfiguration on ${anyImage}`,
+      `Allow ecr:DescribeImageScanFindings on ${anyImage}`,
+      'Allow ecr:GetRegistryScanningConfiguration on *',
+      `Allow ecr:StartImageScan on ${anyImage}`,
+      'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
+    ],
+    OnScan: [
+      ...consuming('{PipelineScanQueue.Arn}', '{PipelineFindingsQueue.Arn}'),
+      'Allow dynamodb:BatchGetItem on {PipelineVerdicts.Arn}',
+      'Allow dynamodb:GetItem on {PipelineVerdicts.Arn}',
+      'Allow dynamodb:PutItem on {PipelineVerdicts.Arn}',
+      'Allow dynamodb:Query on {PipelineDeployments.Arn}/index/by-digest',
+      'Allow dynamodb:UpdateItem on {PipelineVerdicts.Arn}',
+      `Allow ecr:BatchGetImage on ${anyImage}`,
+      `Allow ecr:DescribeImageScanFindings on ${anyImage}`,
+      `Allow ecr:DescribeImages on ${anyImage}`,
+      'Allow ecr:GetRegistryScanningConfiguration on *',
+      'Allow inspector2:ListCoverage on *',
+      'Allow inspector2:ListFindings on *',
+      'Allow s3:GetObject on {PipelineFindingsBucket.Arn}/*',
+      'Allow s3:PutObject on {PipelineFindingsBucket.Arn}/*',
+      'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
+    ],
+    OnDeploy: [
+      `Allow cloudformation:DescribeStacks on arn:aws:cloudformation:${REGION}:${ACCOUNT}:stack/*`,
+      'Allow dynamodb:BatchGetItem on {PipelineVerdicts.Arn}',
+      ...['GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineVerdicts.Arn}`),
+      ...['Requests', 'Deployments'].flatMap((table) =>
+        ['GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {Pipeline${table}.Arn}`),
+      ),
+      `Allow ecr:BatchGetImage on ${anyImage}`,
+      `Allow ecr:DescribeImageScanFindings on ${anyImage}`,
+      'Allow ecr:GetRegistryScanningConfiguration on *',
+      'Allow inspector2:ListCoverage on *',
+      'Allow inspector2:ListFindings on *',
+      'Allow s3:GetObject on {PipelineFindingsBucket.Arn}/*',
+      'Allow s3:PutObject on {PipelineFindingsBucket.Arn}/*',
+      'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
+    ],
+    OnSweep: [
+      'Allow dynamodb:GetItem on {PipelineRequests.Arn}',
+      'Allow dynamodb:GetItem on {PipelineVerdicts.Arn}',
+      'Allow dynamodb:Query on {PipelineRequests.Arn}',
+      'Allow dynamodb:Query on {PipelineRequests.Arn}/index/open-by-due',
+      'Allow dynamodb:Query on {PipelineVerdicts.Arn}',
+    ],
+  };
+
+  for (const [id, lines] of Object.entries(expected)) {
+    test(`${id}: exactly this`, () => {
+      const logs = ['CreateLogStream', 'PutLogEvents'].map((call) => `Allow logs:${call} on {Pipeline${id}Logs.Arn}`);
+      assert.deepEqual(permissions(plainPipeline, id), [...lines, ...logs].sort());
+    });
+
+    test(`${id}: through its own role alone, without managed policies`, () => {
+      const role = find(plainPipeline, 'AWS::IAM::Role', `${id}Role`);
+      assert.equal(role.Properties.ManagedPolicyArns, undefined);
+      assert.equal(role.Properties.Policies, undefined);
+      assert.equal(find(plainPipeline, 'AWS::Lambda::Function', id).Properties.Role, `{${role.id}.Arn}`);
+    });
+  }
+
+  function consuming(...queues: string[]): string[] {
+    const calls = ['ChangeMessageVisibility', 'DeleteMessage', 'GetQueueAttributes', 'ReceiveMessage'];
+    return queues.flatMap((queue) => calls.map((call) => `Allow sqs:${call} on ${queue}`));
+  }
+});
+
+describe('the queues', () => {
+  for (const [lane, visibility] of [['Push', 90], ['Scan', 150], ['Findings', 150]] as const) {
+    test(`${lane}: hidden for ${visibility} s, eight tries, then 14 days beside the others`, () => {
+      const queue = find(plainPipeline, 'AWS::SQS::Queue', `${lane}Queue`);
+      const deadLetters = find(plainPipeline, 'AWS::SQS::Queue', `${lane}DeadLetters`);
+      assert.equal(queue.Properties.VisibilityTimeout, visibility);
+      assert.deepEqual(queue.Properties.RedrivePolicy, { deadLetterTargetArn: `{${deadLetters.id}.Arn}`, maxReceiveCount: 8 });
+      assert.equal(deadLetters.Properties.MessageRetentionPeriod, 14 * 24 * 3600);
+      assert.equal(queue.Properties.SqsManagedSseEnabled, true);
+      assert.equal(deadLetters.Properties.SqsManagedSseEnabled, true);
+    });
+  }
+
+  test('take events from their own rules alone, and nothing without TLS', () => {
+    for (const [queue, rules] of Object.entries({
+      Push: ['Pushes'],
+      Scan: ['BasicScans', 'EnhancedScans', 'Coverage'],
+      Findings: ['Findings'],
+    })) {
+      for (const id of [`Pipeline${queue}Queue`, `Pipeline${queue}DeadLetters`]) {
+        const policy = find(plainPipeline, 'AWS::SQS::QueuePolicy', `${id}Policy`);
+        assert.deepEqual(policy.Properties.Queues, [`{${id}}`]);
+        const [tls, ...events] = policy.Properties.PolicyDocument.Statement;
+        assert.deepEqual([tls.Effect, tls.Action, tls.Condition], ['Deny', 'sqs:*', { Bool: { 'aws:SecureTransport': 'false' } }]);
+        assert.deepEqual(
+          events.map(({ Sid, ...statement }: any) => statement),
+          rules.map((rule) => ({
+            Effect: 'Allow',
+            Principal: { Service: 'events.amazonaws.com' },
+            Action: 'sqs:SendMessage',
+            Resource: `{${id}.Arn}`,
+            Condition: { ArnEquals: { 'aws:SourceArn': `{Pipeline${rule}.Arn}` } },
+          })),
+        );
+      }
+    }
+  });
+
+  for (const [id, queue, target, own] of [
+    ['PushesToOnPush', 'PushQueue', 'OnPush', { BatchSize: 10 }],
+    ['ScansToOnScan', 'ScanQueue', 'OnScan', { BatchSize: 10 }],
+    [
+      'FindingsToOnScan',
+      'FindingsQueue',
+      'OnScan',
+      { BatchSize: 1000, MaximumBatchingWindowInSeconds: 20, ScalingConfig: { MaximumConcurrency: 2 } },
+    ],
+  ] as const) {
+    test(`${id}: a failed record comes back alone`, () => {
+      assert.deepEqual(find(plainPipeline, 'AWS::Lambda::EventSourceMapping', id).Properties, {
+        EventSourceArn: `{Pipeline${queue}.Arn}`,
+        FunctionName: `{Pipeline${target}}`,
+        FunctionResponseTypes: ['ReportBatchItemFailures'],
+        ...own,
+      });
+    });
+  }
+});
+
+describe('the rules', () => {
+  const repository = `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/payments-api`;
+  const image = `${repository}/sha256:${'4f0c'.repeat(16)}`;
+
+  for (const [what, event, queue] of [
+    ['a push', { source: 'aws.ecr', 'detail-type': 'ECR Image Action', resources: [], detail: { 'repository-name': 'payments-api' } }, 'Push'],
+    ['an artifact', { source: 'aws.ecr', 'detail-type': 'ECR Artifact Action' }, 'Push'],
+    ['a referrer', { source: 'aws.ecr', 'detail-type': 'ECR Referrer Action' }, 'Push'],
+    ['a replica', { source: 'aws.ecr', 'detail-type': 'ECR Replication Action' }, 'Push'],
+    ['a basic scan', { source: 'aws.ecr', 'detail-type': 'ECR Image Scan', resources: [repository] }, 'Scan'],
+    ['an enhanced scan', { source: 'aws.inspector2', 'detail-type': 'Inspector2 Scan', detail: { 'repository-name': repository } }, 'Scan'],
+    ['an instance scan', { source: 'aws.inspector2', 'detail-type': 'Inspector2 Scan', detail: { 'instance-id': 'i-1' } }, undefined],
+    ['coverage', { source: 'aws.inspector2', 'detail-type': 'Inspector2 Coverage', resources: ['anything'] }, 'Scan'],
+    ['a finding on an image', { source: 'aws.inspector2', 'detail-type': 'Inspector2 Finding', resources: [image] }, 'Findings'],
+    ['a finding on an instance', { source: 'aws.inspector2', 'detail-type': 'Inspector2 Finding', resources: ['i-1'] }, undefined],
+    ['a scan setting', { source: 'aws.ecr', 'detail-type': 'ECR Scan Resource Change' }, undefined],
+    ['somebody else', { source: 'com.example', 'detail-type': 'ECR Image Scan' }, undefined],
+  ] as [string, object, string | undefined][]) {
+    test(`${what} goes to ${queue ? `the ${queue} queue` : 'no queue'}`, () => {
+      assert.deepEqual(queuesThatHearOf(plainPipeline, event), queue ? [`{Pipeline${queue}Queue.Arn}`] : []);
+    });
+  }
+
+  test('keep trying for a day, and leave what cannot be delivered beside what could not be handled', () => {
+    const rules = findAll(plainPipeline, 'AWS::Events::Rule');
+    assert.equal(rules.length, 5);
+    for (const { Properties } of rules) {
+      const [target, ...others] = Properties.Targets;
+      assert.deepEqual(others, []);
+      assert.deepEqual(target.RetryPolicy, { MaximumRetryAttempts: 185, MaximumEventAgeInSeconds: 86_400 });
+      assert.equal(target.DeadLetterConfig.Arn, target.Arn.replace('Queue.Arn', 'DeadLetters.Arn'));
+    }
+  });
+});
+
+describe('the findings bucket', () => {
+  test('is private, encrypted and reached by TLS alone', () => {
+    const { Properties } = find(plainPipeline, 'AWS::S3::Bucket');
+    assert.deepEqual(Object.values(Properties.PublicAccessBlockConfiguration), [true, true, true, true]);
+    assert.equal(Properties.BucketEncryption.ServerSideEncryptionConfiguration[0].ServerSideEncryptionByDefault.SSEAlgorithm, 'AES256');
+    assert.equal(Properties.BucketName, undefined);
+    const [statement] = find(plainPipeline, 'AWS::S3::BucketPolicy').Properties.PolicyDocument.Statement;
+    assert.deepEqual([statement.Effect, statement.Condition], ['Deny', { Bool: { 'aws:SecureTransport': 'false' } }]);
+  });
+
+  test('drops uploads that were left unfinished, and no facts', () => {
+    const { Rules } = find(plainPipeline, 'AWS::S3::Bucket').Properties.LifecycleConfiguration;
+    assert.deepEqual(Rules, [
+      { Id: 'UploadsLeftUnfinished', Status: 'Enabled', AbortIncompleteMultipartUpload: { DaysAfterInitiation: 1 } },
+    ]);
+  });
+});
+
+describe('when the pipeline is removed', () => {
+  const KEPT = ['AWS::DynamoDB::Table', 'AWS::Logs::LogGroup', 'AWS::S3::Bucket'];
+  const fates = (from: Resource[]): Set<unknown> =>
+    new Set(from.filter((r) => KEPT.includes(r.Type)).map((r) => r.DeletionPolicy));
+
+  test('tables, findings and logs stay', () => {
+    assert.deepEqual(fates(plainPipeline), new Set(['Retain']));
+  });
+
+  test('they go, if so chosen', () => {
+    assert.deepEqual(fates(parts({ removalPolicy: RemovalPolicy.DESTROY })), new Set(['Delete']));
+  });
+});
+
+describe("with the customer's key", () => {
+  const stack = newStack();
+  const encrypted = resources(pipelineIn(stack, { encryptionKey: new kms.Key(stack, 'Key') }));
+
+  test('everything that lies somewhere is encrypted with it', () => {
+    for (const { Properties } of findAll(encrypted, 'AWS::DynamoDB::Table')) {
+      assert.deepEqual(Properties.SSESpecification, { SSEEnabled: true, KMSMasterKeyId: '{Key.Arn}', SSEType: 'KMS' });
+    }
+    for (const { Properties } of findAll(encrypted, 'AWS::SQS::Queue')) {
+      assert.equal(Properties.KmsMasterKeyId, '{Key.Arn}');
+    }
+    for (const { Properties } of findAll(encrypted, 'AWS::Logs::LogGroup')) {
+      assert.equal(Properties.KmsKeyId, '{Key.Arn}');
+    }
+    const [rule] = find(encrypted, 'AWS::S3::Bucket').Properties.BucketEncryption.ServerSideEncryptionConfiguration;
+    assert.equal(rule.ServerSideEncryptionByDefault.KMSMasterKeyID, '{Key.Arn}');
+  });
+
+  test('EventBridge may fill the queues and CloudWatch may write the logs', () => {
+    const statements = find(encrypted, 'AWS::KMS::Key').Properties.KeyPolicy.Statement;
+    const ofService = (service: string): any => statements.filter((s: any) => s.Principal.Service === service);
+    const [events, ...moreEvents] = ofService('events.amazonaws.com');
+    assert.deepEqual(moreEvents, []);
+    assert.deepEqual(events.Action, ['kms:Decrypt', 'kms:GenerateDataKey']);
+    assert.deepEqual(events.Condition, { StringEquals: { 'aws:SourceAccount': ACCOUNT } });
+    const [logs, ...moreLogs] = ofService(`logs.${REGION}.amazonaws.com`);
+    assert.deepEqual(moreLogs, []);
+    assert.deepEqual(logs.Condition, {
+      ArnLike: {
+        'kms:EncryptionContext:aws:logs:arn': `arn:aws:logs:${REGION}:${ACCOUNT}:log-group:/aws/lambda/ecr-scan-verifier-demo-*`,
+      },
+    });
+  });
+
+  for (const [id, writes, services] of [
+    ['OnPush', true, ['dynamodb', 'sqs']],
+    ['OnScan', true, ['dynamodb', 's3', 'sqs']],
+    ['OnDeploy', true, ['dynamodb', 's3', 'sqs']],
+    ['OnSweep', false, ['dynamodb']],
+  ] as [string, boolean, string[]][]) {
+    test(`${id} uses it through ${services.join(', ')} alone${writes ? '' : ', to read'}`, () => {
+      const condition = { StringEquals: { 'kms:ViaService': services.map((s) => `${s}.${REGION}.amazonaws.com`) } };
+      const calls = ['Decrypt', 'DescribeKey', ...(writes ? ['Encrypt', 'GenerateDataKey*', 'ReEncrypt*'] : [])];
+      assert.deepEqual(
+        permissions(encrypted, id).filter((line) => line.includes('kms:')),
+        calls.map((call) => `Allow kms:${call} on {Key.Arn} when ${JSON.stringify(condition)}`),
+      );
+      assert.deepEqual(permissions(plainPipeline, id).filter((line) => line.includes('kms:')), []);
+    });
+  }
+
+  test('a key whose policy we cannot change raises a warning that says what it needs, our own does not', () => {
+    const imported = newStack();
+    const key = kms.Key.fromKeyArn(imported, 'Key', `arn:aws:kms:${REGION}:${ACCOUNT}:key/1`);
+    assert.match(warnings(pipelineIn(imported, { encryptionKey: key })).join(), /has to let events\.amazonaws\.com use kms:Decrypt/);
+    assert.deepEqual(warnings(stack), []);
+  });
+});
+
+test('a pipeline needs no account and no region to be synthesized', () => {
+  const stack = new Stack(newApp(), 'anywhere');
+  pipelineIn(stack);
+  assert.equal(findAll(resources(stack), 'AWS::Lambda::Function').length, 4);
+});
+
+test('nothing is created when a prop is refused', () => {
+  const stack = new Stack(new App({ context: { 'ecr-scan-verifier:binaries': binaries(['x86_64']) } }), 'payments', { env: HOME });
+  assert.throws(() => pipelineIn(stack), /No arm64 binaries/);
+  assert.deepEqual(resources(stack), []);
+});
+
+/** EventBridge's matching, as far as our patterns use it: equality and prefix, on texts and lists of texts. */
+function queuesThatHearOf(from: Resource[], event: any): string[] {
+  const matches = (pattern: any, value: any): boolean =>
+    Array.isArray(pattern)
+      ? [value].flat().some((v) => pattern.some((p) => (typeof p === 'string' ? v === p : String(v).startsWith(p.prefix))))
+      : value !== undefined && Object.entries(pattern).every(([key, inner]) => matches(inner, value[key]));
+  return findAll(from, 'AWS::Events::Rule')
+    .filter((rule) => matches(rule.Properties.EventPattern, event))
+    .map((rule) => rule.Properties.Targets[0].Arn);
+}

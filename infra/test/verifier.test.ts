@@ -1,0 +1,491 @@
+import * as assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { createHash } from 'crypto';
+import { CfnParameter, CfnResource, Duration, Fn, Lazy, NestedStack, Stack } from 'aws-cdk-lib';
+import { Template } from 'aws-cdk-lib/assertions';
+import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as ssm from 'aws-cdk-lib/aws-ssm';
+import { Construct } from 'constructs';
+import { EcrScanPipeline, EcrScanVerifier, EcrScanVerifierProps, ScanConfig, ScanConfigBindOutput, Severity } from '../src';
+import { ACCOUNT, DIGEST, HOME, REGION, Resource, find, findAll, gateProps, newApp, newStack, permissions, repositoryNamed, resources, warnings } from './support';
+
+/** One gate that asks a shared pipeline, so that its stack holds nothing else. */
+function gate(own: Partial<EcrScanVerifierProps> = {}, stack = newStack()): Resource {
+  verifier(stack, own);
+  return find(resources(stack), 'Custom::EcrScanVerifier');
+}
+
+function verifier(stack: Stack, own: Partial<EcrScanVerifierProps> = {}, id = 'Verifier'): EcrScanVerifier {
+  const shared = stack.node.tryFindChild('Shared') ?? EcrScanPipeline.fromName(stack, 'Shared', 'demo');
+  return new EcrScanVerifier(stack, id, { pipeline: shared as never, ...gateProps(stack, own) });
+}
+
+function warningsOf(own: Partial<EcrScanVerifierProps>): string[] {
+  const stack = newStack();
+  verifier(stack, own);
+  return warnings(stack);
+}
+
+describe('the custom resource', () => {
+  test('says all that the gate needs, every scalar as text', () => {
+    const { ServiceTimeout, ...properties } = gate({ imageTag: undefined }).Properties;
+    assert.equal(Number(ServiceTimeout), 960);
+    assert.match(properties.addr, /^c8[0-9a-f]{40}$/);
+    assert.deepEqual(properties, {
+      ServiceToken: `arn:aws:lambda:${REGION}:${ACCOUNT}:function:ecr-scan-verifier-demo-on-deploy`,
+      addr: properties.addr,
+      repositoryName: 'payments-api',
+      repositoryArn: `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/payments-api`,
+      imageTag: 'latest',
+      scanType: 'BASIC',
+      startScan: 'true',
+      severity: ['CRITICAL'],
+      failOnVulnerability: 'true',
+      ignoreFindings: [],
+      suppressErrorOnRollback: 'true',
+      defaultLogGroupName: '/aws/lambda/ecr-scan-verifier-demo-on-deploy',
+      pollingTimeoutSeconds: '840',
+    });
+  });
+
+  for (const [what, props, expected] of [
+    ['a digest goes along as it is', { imageTag: DIGEST }, { imageTag: DIGEST }],
+    ['an empty tag stays empty', { imageTag: '' }, { imageTag: '' }],
+    ['basic scanning can be told not to ask for a scan', { scanConfig: ScanConfig.basic({ startScan: false }) }, { scanType: 'BASIC', startScan: 'false' }],
+    ['nobody can ask Inspector for a scan', { scanConfig: ScanConfig.enhanced() }, { scanType: 'ENHANCED', startScan: 'false' }],
+    ['severities keep their order', { severity: [Severity.HIGH, Severity.CRITICAL] }, { severity: ['HIGH', 'CRITICAL'] }],
+    ['a threshold stands alone', { severityThreshold: Severity.HIGH }, { severity: undefined, severityThreshold: 'HIGH' }],
+    ['unrated findings can block', { severity: [Severity.CRITICAL, Severity.UNTRIAGED] }, { severity: ['CRITICAL', 'UNTRIAGED'] }],
+    ['findings are ignored as written', { ignoreFindings: ['b', 'A'] }, { ignoreFindings: ['b', 'A'] }],
+    ['findings need not fail a deployment', { failOnVulnerability: false }, { failOnVulnerability: 'false' }],
+    ['rollbacks can be judged', { suppressErrorOnRollback: false }, { suppressErrorOnRollback: 'false' }],
+  ] as [string, Partial<EcrScanVerifierProps>, Record<string, unknown>][]) {
+    test(what, () => {
+      const { Properties } = gate(props);
+      for (const [property, value] of Object.entries(expected)) {
+        assert.deepEqual(Properties[property], value, property);
+      }
+    });
+  }
+
+  test('takes a scan configuration of somebody else', () => {
+    class Own extends ScanConfig {
+      public override bind(): ScanConfigBindOutput {
+        return { scanType: 'ENHANCED', startScan: true };
+      }
+    }
+    const { Properties } = gate({ scanConfig: new Own() });
+    assert.deepEqual([Properties.scanType, Properties.startScan], ['ENHANCED', 'true']);
+  });
+
+  test('has the name of its pipeline in its id, so that another pipeline makes another gate', () => {
+    const ids = ['demo', 'other'].map((name) => {
+      const stack = newStack();
+      const made = verifier(stack, { pipeline: EcrScanPipeline.fromName(stack, 'Pipeline', name) });
+      assert.ok(made.node.tryFindChild(`Gate-${name}`));
+      assert.equal(made.node.tryFindChild('Resource'), undefined, "the original's id: CloudFormation would refuse the new token");
+      return Object.keys(Template.fromStack(stack).findResources('Custom::EcrScanVerifier'))[0];
+    });
+    assert.notEqual(ids[0], ids[1]);
+  });
+
+  test('is deleted with its stack', () => {
+    assert.equal(gate().DeletionPolicy, 'Delete');
+  });
+
+  test('is all that a verifier with a pipeline makes', () => {
+    const stack = newStack();
+    verifier(stack);
+    assert.deepEqual(resources(stack).map((r) => r.Type), ['Custom::EcrScanVerifier']);
+  });
+});
+
+describe('pollingTimeout', () => {
+  for (const [seconds, cloudFormationWaits] of [[1, 420], [300, 420], [301, 421], [840, 960], [3480, 3600]] as const) {
+    test(`${seconds} s are accepted, and CloudFormation waits ${cloudFormationWaits} s`, () => {
+      const { Properties } = gate({ pollingTimeout: Duration.seconds(seconds) });
+      assert.equal(Properties.pollingTimeoutSeconds, String(seconds));
+      assert.equal(Number(Properties.ServiceTimeout), cloudFormationWaits);
+    });
+  }
+
+  for (const seconds of [0, 3481, 3600]) {
+    test(`${seconds} s are refused`, () => {
+      assert.throws(() => gate({ pollingTimeout: Duration.seconds(seconds) }), {
+        message: `pollingTimeout must be between 1 and 3480 seconds, got ${seconds}.`,
+      });
+    });
+  }
+
+  test('less than a second is refused by the CDK itself', () => {
+    assert.throws(() => gate({ pollingTimeout: Duration.millis(1500) }), /cannot be converted into a whole number of seconds/);
+  });
+
+  test('a time that is only known at deployment is refused', () => {
+    const later = Duration.seconds(Lazy.number({ produce: () => 60 }));
+    assert.throws(() => gate({ pollingTimeout: later }), /pollingTimeout must be known when the app is synthesized/);
+  });
+});
+
+describe('severities', () => {
+  test('both ways to say what blocks are refused together', () => {
+    assert.throws(
+      () => gate({ severity: [Severity.CRITICAL], severityThreshold: Severity.CRITICAL }),
+      /Give either 'severity' or 'severityThreshold', not both/,
+    );
+  });
+
+  test('an empty list is refused, with the way out', () => {
+    assert.throws(() => gate({ severity: [] }), /with an empty list nothing would ever block\. Leave it out for \[CRITICAL\]/);
+  });
+
+  const { INFORMATIONAL, LOW, MEDIUM, HIGH, CRITICAL, UNDEFINED, UNTRIAGED } = Severity;
+  for (const rated of [INFORMATIONAL, LOW, MEDIUM, HIGH, CRITICAL]) {
+    test(`${rated} is a threshold`, () => assert.equal(gate({ severityThreshold: rated }).Properties.severityThreshold, rated));
+  }
+  for (const unrated of [UNDEFINED, UNTRIAGED]) {
+    test(`${unrated} is no threshold`, () => {
+      assert.throws(() => gate({ severityThreshold: unrated }), /severityThreshold must be one of INFORMATIONAL, LOW, MEDIUM, HIGH, CRITICAL, got/);
+    });
+  }
+
+  for (const [severity, passing] of [
+    [[HIGH], 'CRITICAL'],
+    [[MEDIUM, CRITICAL], 'HIGH'],
+    [[LOW], 'MEDIUM or HIGH or CRITICAL'],
+    [[HIGH, UNDEFINED], 'CRITICAL'],
+    [[UNTRIAGED], 'CRITICAL'],
+  ] as [Severity[], string][]) {
+    test(`[${severity}] raises a warning: ${passing} passes`, () => {
+      const [warning, ...others] = warningsOf({ severity });
+      assert.deepEqual(others, []);
+      assert.ok(warning?.includes(`a finding of severity ${passing} does not block`), warning);
+      assert.match(warning!, /\[ack: @ecr-scan-verifier:severityNotUpwardClosed\]/);
+    });
+  }
+  for (const severity of [[CRITICAL], [CRITICAL, HIGH], [HIGH, MEDIUM, CRITICAL], [CRITICAL, UNTRIAGED], Object.values(Severity)]) {
+    test(`[${severity}] raises none`, () => assert.deepEqual(warningsOf({ severity }), []));
+  }
+  test('neither does a threshold', () => assert.deepEqual(warningsOf({ severityThreshold: LOW }), []));
+});
+
+describe('a tag that can move', () => {
+  for (const imageTag of [undefined, 'latest', '1.4.2', 'f'.repeat(63)]) {
+    test(`'${imageTag ?? 'no tag'}' raises a warning`, () => {
+      const [warning, ...others] = warningsOf({ imageTag });
+      assert.deepEqual(others, []);
+      assert.match(warning!, /^imageTag '.*' can be moved to another image.*\[ack: @ecr-scan-verifier:mutableTag\]/);
+    });
+  }
+  for (const [what, imageTag] of [['a digest', DIGEST], ['what is called a digest', 'sha256:4f0c'], ["an asset's hash", 'f'.repeat(64)], ["an asset's hash with a prefix", `api-${'f'.repeat(64)}`]]) {
+    test(`${what} raises none`, () => assert.deepEqual(warningsOf({ imageTag }), []));
+  }
+
+  test('a tag that is only known at deployment is left alone', () => {
+    const stack = newStack();
+    verifier(stack, { imageTag: new CfnParameter(stack, 'Tag').valueAsString });
+    assert.deepEqual(warnings(stack), []);
+    assert.equal(find(resources(stack), 'Custom::EcrScanVerifier').Properties.imageTag, '{Tag}');
+  });
+
+  for (const [mutability, count] of [[ecr.TagMutability.IMMUTABLE, 0], [ecr.TagMutability.MUTABLE, 1], [undefined, 1]] as const) {
+    test(`in a repository of this app with ${mutability ?? 'no'} mutability: ${count} warnings`, () => {
+      const stack = newStack();
+      verifier(stack, { imageTag: '1.4.2', repository: new ecr.Repository(stack, 'Own', { imageTagMutability: mutability }) });
+      assert.equal(warnings(stack).length, count);
+    });
+  }
+});
+
+describe('the repository', () => {
+  const named = (arn: string, props = {}): (() => Resource) => () => {
+    const stack = newStack({ env: HOME, ...props });
+    return gate({ repository: ecr.Repository.fromRepositoryAttributes(stack, 'Far', { repositoryArn: arn, repositoryName: 'payments-api' }) }, stack);
+  };
+  const arn = (region: string, account: string): string => `arn:aws:ecr:${region}:${account}:repository/payments-api`;
+
+  test('of this account and region is accepted', () => {
+    assert.equal(named(arn(REGION, ACCOUNT))().Properties.repositoryArn, arn(REGION, ACCOUNT));
+  });
+
+  test('of another account is refused, with the reason', () => {
+    assert.throws(named(arn(REGION, '210987654321')), {
+      message:
+        `repository is in account 210987654321, but stack 'payments' deploys to account ${ACCOUNT}. ` +
+        'A gate looks only at repositories of its own account and region: scans and their events stay there. ' +
+        'Put the verifier into a stack of that account, or replicate the image and name the replica.',
+    });
+  });
+
+  test('of another region is refused', () => {
+    assert.throws(named(arn('us-east-1', ACCOUNT)), /^Error: repository is in region us-east-1, but stack 'payments' deploys to region eu-west-1/);
+  });
+
+  test('imported by its ARN alone is looked at too', () => {
+    const stack = newStack();
+    const far = ecr.Repository.fromRepositoryArn(stack, 'Far', arn(REGION, '210987654321'));
+    assert.throws(() => gate({ repository: far }, stack), /repository is in account 210987654321/);
+  });
+
+  test('made by a stack of another region is refused', () => {
+    const app = newApp();
+    const far = new Stack(app, 'far', { env: { account: ACCOUNT, region: 'us-east-1' } });
+    const near = new Stack(app, 'near', { env: HOME });
+    assert.throws(() => gate({ repository: new ecr.Repository(far, 'R') }, near), /repository is in region us-east-1/);
+  });
+
+  test('is left alone while its own account is open', () => {
+    const app = newApp();
+    const open = ecr.Repository.fromRepositoryName(new Stack(app, 'anywhere'), 'Open', 'payments-api');
+    assert.doesNotThrow(() => gate({ repository: open }, new Stack(app, 'payments', { env: HOME })));
+  });
+
+  test('is left alone while the account of the stack is open: the function refuses it then', () => {
+    assert.doesNotThrow(named(arn('us-east-1', '210987654321'), { env: undefined }));
+  });
+});
+
+describe('the pipeline', () => {
+  const elsewhere = (region: string): (() => Resource) => () => {
+    const app = newApp();
+    const scanning = new Stack(app, 'scanning', { env: { account: ACCOUNT, region } });
+    const pipeline = new EcrScanPipeline(scanning, 'Pipeline', { pipelineName: 'demo' });
+    const stack = new Stack(app, 'payments', { env: HOME });
+    const made = gate({ pipeline }, stack);
+    assert.deepEqual(stack.dependencies.map((d) => d.stackName), ['scanning'], 'the pipeline is deployed first');
+    assert.equal(Template.fromStack(scanning).toJSON().Outputs, undefined, 'and exports nothing');
+    return made;
+  };
+
+  test('of another stack is asked by its name', () => {
+    assert.equal(elsewhere(REGION)().Properties.ServiceToken, `arn:aws:lambda:${REGION}:${ACCOUNT}:function:ecr-scan-verifier-demo-on-deploy`);
+  });
+
+  test('of another region is refused', () => {
+    assert.throws(elsewhere('us-east-1'), /^Error: pipeline 'demo' is in region us-east-1, but stack 'payments' deploys to region eu-west-1/);
+  });
+
+  test('of the same stack is complete before the gate asks', () => {
+    const stack = newStack();
+    const { DependsOn } = gate({ pipeline: new EcrScanPipeline(stack, 'Pipeline', { pipelineName: 'demo' }) }, stack);
+    assert.deepEqual(DependsOn, wholePipeline(stack, 'Pipeline'));
+  });
+});
+
+describe('without a pipeline', () => {
+  const twoGates = (): Stack => {
+    const stack = newStack();
+    new EcrScanVerifier(stack, 'Api', gateProps(stack, { repository: repositoryNamed(stack, 'payments-api') }));
+    new EcrScanVerifier(stack, 'Worker', gateProps(stack, { repository: repositoryNamed(stack, 'payments/worker') }));
+    return stack;
+  };
+  const eightHex = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 8);
+  const NAME = `payments-${eightHex('payments/payments')}`;
+  const pipelineNameIn = (stack: Stack): string =>
+    find(resources(stack), 'AWS::Lambda::Function', 'OnScan').Properties.Environment.Variables.PIPELINE;
+
+  test('the verifiers of a stack share one', () => {
+    const made = resources(twoGates());
+    assert.equal(findAll(made, 'AWS::Lambda::Function').length, 4);
+    const tokens = findAll(made, 'Custom::EcrScanVerifier').map((g) => g.Properties.ServiceToken);
+    assert.deepEqual(tokens, Array(2).fill(`arn:aws:lambda:${REGION}:${ACCOUNT}:function:ecr-scan-verifier-${NAME}-on-deploy`));
+  });
+
+  test('two stacks have two', () => {
+    const app = newApp();
+    const stacks = ['one', 'two'].map((id) => new Stack(app, id, { env: HOME }));
+    stacks.forEach((stack) => new EcrScanVerifier(stack, 'Verifier', gateProps(stack)));
+    const names = stacks.map((stack) => find(resources(stack), 'AWS::Lambda::Function', 'OnDeploy').Properties.FunctionName);
+    assert.equal(new Set(names).size, 2);
+  });
+
+  for (const [stackName, readable] of [
+    ['payments', 'payments'],
+    ['Payments-Api', 'payments-api'],
+    ['A-very-long-name-of-a-stack', 'a-very-long-name-of-'],
+  ] as const) {
+    test(`the one of stack '${stackName}' is called ${readable}-, and a hash`, () => {
+      const stack = newStack({ env: HOME, stackName });
+      new EcrScanVerifier(stack, 'Verifier', gateProps(stack));
+      assert.equal(pipelineNameIn(stack), `${readable}-${eightHex(`${stackName}/payments`)}`);
+    });
+  }
+
+  test('a nested stack has its own, under the name of its top stack', () => {
+    const top = newStack();
+    const nested = new NestedStack(top, 'Nested');
+    for (const stack of [top, nested]) {
+      new EcrScanVerifier(stack, 'Verifier', gateProps(stack));
+    }
+    assert.equal(pipelineNameIn(top), `payments-${eightHex('payments/payments')}`);
+    assert.equal(pipelineNameIn(nested), `payments-${eightHex('payments/payments/Nested')}`);
+    const stacks = permissions(resources(nested), 'OnDeploy').filter((line) => line.includes('DescribeStacks'));
+    assert.deepEqual(stacks, [`Allow cloudformation:DescribeStacks on arn:aws:cloudformation:${REGION}:${ACCOUNT}:stack/*`], 'it rolls back with its parents');
+  });
+
+  test('the rules listen to the repositories of the gates alone', () => {
+    const made = resources(twoGates());
+    const pattern = (id: string): any => find(made, 'AWS::Events::Rule', id).Properties.EventPattern;
+    const names = ['payments-api', 'payments/worker'];
+    const arns = names.map((name) => `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/${name}`);
+    assert.deepEqual(pattern('Pushes').detail, { 'repository-name': names });
+    assert.deepEqual(pattern('BasicScans').detail, { 'repository-name': names });
+    assert.deepEqual(pattern('EnhancedScans').detail, { 'repository-name': arns });
+    assert.deepEqual(pattern('PipelineFindings').resources, arns.map((arn) => ({ prefix: `${arn}/sha256:` })));
+    assert.deepEqual(Object.keys(pattern('Coverage')), ['source', 'detail-type']);
+  });
+
+  test('the functions may read the repositories of the gates alone, and ask for this stack', () => {
+    const made = resources(twoGates());
+    for (const id of ['OnPush', 'OnScan', 'OnDeploy']) {
+      const read = permissions(made, id).filter((line) => line.includes('ecr:') && !line.endsWith(' on *'));
+      const repositories = new Set(read.map((line) => line.split(' on ')[1]));
+      assert.deepEqual(repositories, new Set(['payments-api', 'payments/worker'].map((name) => `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/${name}`)), id);
+    }
+    const stacks = permissions(made, 'OnDeploy').filter((line) => line.includes('DescribeStacks'));
+    assert.deepEqual(stacks, [`Allow cloudformation:DescribeStacks on arn:aws:cloudformation:${REGION}:${ACCOUNT}:stack/the-stack/*`]);
+  });
+
+  test('a repository that two gates name is listened to once', () => {
+    const stack = newStack();
+    ['One', 'Two'].forEach((id) => {
+      new EcrScanVerifier(stack, id, gateProps(stack, { repository: ecr.Repository.fromRepositoryName(stack, `${id}Named`, 'payments-api') }));
+      const imported = { repositoryName: Fn.importValue('Name'), repositoryArn: Fn.importValue('Arn') };
+      const repository = ecr.Repository.fromRepositoryAttributes(stack, `${id}Imported`, imported);
+      new EcrScanVerifier(stack, `${id}OfImport`, gateProps(stack, { repository }));
+    });
+    const { detail } = find(resources(stack), 'AWS::Events::Rule', 'Pushes').Properties.EventPattern;
+    assert.deepEqual(detail, { 'repository-name': ['payments-api', { 'Fn::ImportValue': 'Name' }] });
+  });
+
+  test('twenty repositories fit, the next is refused with the way out', () => {
+    const stack = newStack();
+    const add = (n: number): EcrScanVerifier =>
+      new EcrScanVerifier(stack, `Verifier${n}`, gateProps(stack, { repository: repositoryNamed(stack, `service-${n}`) }));
+    for (let n = 1; n <= 20; n++) {
+      add(n);
+    }
+    assert.throws(() => add(21), /name more than 20 repositories.*Make one EcrScanPipeline/);
+  });
+
+  test('every gate waits until the pipeline is complete', () => {
+    const stack = twoGates();
+    for (const { DependsOn } of findAll(resources(stack), 'Custom::EcrScanVerifier')) {
+      assert.deepEqual(DependsOn, wholePipeline(stack, 'ImplicitEcrScanPipeline'));
+    }
+  });
+
+  test('it goes with the stack; only the bucket, which may not be empty, stays behind', () => {
+    for (const { Type, DeletionPolicy } of resources(twoGates())) {
+      if (['AWS::DynamoDB::Table', 'AWS::Logs::LogGroup', 'AWS::SQS::Queue'].includes(Type)) {
+        assert.equal(DeletionPolicy, 'Delete', Type);
+      }
+      if (Type === 'AWS::S3::Bucket') {
+        assert.equal(DeletionPolicy, 'RetainExceptOnCreate');
+      }
+    }
+  });
+
+  test('two verifiers with different architectures: the first one chooses, the other is warned', () => {
+    const stack = newStack();
+    new EcrScanVerifier(stack, 'One', gateProps(stack, { architecture: lambda.Architecture.X86_64 }));
+    assert.deepEqual(warnings(stack), []);
+    new EcrScanVerifier(stack, 'Two', gateProps(stack, { architecture: lambda.Architecture.ARM_64 }));
+    assert.match(warnings(stack).join(), /^architecture arm64 has no effect.*the first one chose x86_64.*\[ack: @ecr-scan-verifier:differentArchitectures\]/);
+    assert.deepEqual(find(resources(stack), 'AWS::Lambda::Function', 'OnDeploy').Properties.Architectures, ['x86_64']);
+  });
+
+  test('two verifiers with the same architecture raise no warning', () => {
+    const stack = newStack();
+    ['One', 'Two'].forEach((id) => new EcrScanVerifier(stack, id, gateProps(stack, { architecture: lambda.Architecture.X86_64 })));
+    assert.deepEqual(warnings(stack), []);
+  });
+
+  test('refused props leave nothing behind', () => {
+    const stack = newStack();
+    for (const bad of [
+      { severity: [] },
+      { pollingTimeout: Duration.seconds(0) },
+      { architecture: lambda.Architecture.custom('riscv64') },
+      { repository: ecr.Repository.fromRepositoryArn(stack, 'Far', `arn:aws:ecr:us-east-1:${ACCOUNT}:repository/x`) },
+    ]) {
+      const id = `Verifier${Object.keys(bad)}`;
+      assert.throws(() => new EcrScanVerifier(stack, id, gateProps(stack, bad)));
+    }
+    assert.deepEqual(resources(stack), []);
+  });
+});
+
+describe('blockConstructs', () => {
+  const parameter = (scope: Construct, id: string): ssm.StringParameter => new ssm.StringParameter(scope, id, { stringValue: id });
+
+  test('every resource of a blocked construct waits for the gate, others do not', () => {
+    const stack = newStack();
+    const service = new Construct(stack, 'Service');
+    parameter(service, 'A');
+    parameter(service, 'B');
+    const blocked = parameter(stack, 'Blocked');
+    parameter(stack, 'Free');
+    verifier(stack, { blockConstructs: [service, blocked] });
+    const waits = Object.fromEntries(findAll(resources(stack), 'AWS::SSM::Parameter').map((r) => [r.id, r.DependsOn]));
+    const id = find(resources(stack), 'Custom::EcrScanVerifier').id;
+    assert.deepEqual(waits, { ServiceA: [id], ServiceB: [id], Blocked: [id], Free: [] });
+  });
+
+  test('a construct of another stack waits with its whole stack', () => {
+    const app = newApp();
+    const stack = new Stack(app, 'gates', { env: HOME });
+    const other = new Stack(app, 'services', { env: HOME });
+    verifier(stack, { blockConstructs: [parameter(other, 'P')] });
+    Template.fromStack(stack);
+    assert.deepEqual(other.dependencies.map((d) => d.stackName), ['gates']);
+  });
+
+  test('a construct that contains the gate is refused', () => {
+    const stack = newStack();
+    const service = new Construct(stack, 'Service');
+    const pipeline = EcrScanPipeline.fromName(stack, 'Pipeline', 'demo');
+    assert.throws(
+      () => new EcrScanVerifier(service, 'Verifier', { ...gateProps(stack, { pipeline, blockConstructs: [service] }) }),
+      /blockConstructs contains 'payments\/Service', which contains the gate \('payments\/Service\/Verifier'\): each would wait for the other/,
+    );
+  });
+
+  test('a construct that contains the repository is refused, unless the repository is only named there', () => {
+    const stack = newStack();
+    const service = new Construct(stack, 'Service');
+    const own = new ecr.Repository(service, 'Own');
+    assert.throws(() => verifier(stack, { repository: own, blockConstructs: [service] }, 'One'), /contains the repository \('payments\/Service\/Own'\)/);
+    const named = ecr.Repository.fromRepositoryName(service, 'Named', 'payments-api');
+    assert.doesNotThrow(() => verifier(stack, { repository: named, blockConstructs: [service] }, 'Two'));
+  });
+
+  test('a construct that contains the pipeline is refused', () => {
+    const stack = newStack();
+    const platform = new Construct(stack, 'Platform');
+    const pipeline = new EcrScanPipeline(platform, 'Pipeline', { pipelineName: 'demo' });
+    assert.throws(() => verifier(stack, { pipeline, blockConstructs: [platform] }), /contains the pipeline \('payments\/Platform\/Pipeline'\)/);
+  });
+});
+
+test('the package exports what it promises', async () => {
+  const names = Object.keys(await import('../src')).sort();
+  assert.deepEqual(names, ['EcrScanPipeline', 'EcrScanVerifier', 'ScanConfig', 'Severity']);
+  assert.deepEqual(Object.entries(Severity).filter(([key, value]) => key !== value), []);
+  assert.equal(Object.keys(Severity).length, 7);
+});
+
+/** What the gates of a stack wait for: functions, mappings, rules and queue policies, each of them. */
+function wholePipeline(stack: Stack, prefix: string): string[] {
+  const of = (construct: Construct): string[] =>
+    construct.node.findAll().filter(CfnResource.isCfnResource).map((r) => String(stack.resolve(r.logicalId)).replace(/[0-9A-F]{8}$/, ''));
+  const pipeline = stack.node.findChild(prefix) as Construct;
+  const parts = [
+    'OnDeploy',
+    ...['PushesToOnPush', 'ScansToOnScan', 'FindingsToOnScan'],
+    ...['Pushes', 'BasicScans', 'EnhancedScans', 'Coverage', 'Findings'],
+    ...['Push', 'Scan', 'Findings'].flatMap((lane) => [`${lane}Queue`, `${lane}DeadLetters`]),
+  ];
+  return parts.flatMap((id) => of(pipeline.node.findChild(id) as Construct)).sort();
+}

@@ -1,0 +1,299 @@
+//! `ecr-scan-verifier explain`: everything that is recorded of one image, in words or as JSON.
+//!
+//! Exit 0: recorded; 3: nothing is recorded of it; 1: could not look (no credentials, no table, no such tag).
+
+use serde::Serialize;
+
+use super::{Format, Outcome};
+use crate::aws::Aws;
+use crate::aws::deployments::Deployment;
+use crate::domain::finding::{Counts, Finding};
+use crate::domain::head::{Head, Kind};
+use crate::domain::image::{ImageDigest, ImageRef, Repository};
+use crate::domain::judge::judge;
+use crate::domain::message::finding_line;
+use crate::domain::policy::Policy;
+use crate::domain::protocol::{Resolved, Why};
+use crate::domain::scan::Facts;
+
+const NOTHING_RECORDED: u8 = 3;
+
+/// What a person named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub repository: Option<String>,
+    pub image: ImageRef,
+}
+
+impl Named {
+    /// `sha256:...`, `repository@sha256:...` or `repository:tag`, with or without the registry's host before it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let bad = |why: &str| format!("`{text}` is no image: {why}; expected sha256:..., REPOSITORY@sha256:... or REPOSITORY:TAG");
+        // A host has a dot and ends at the first slash; a repository's first part has no dot that matters here.
+        let short = text.split_once('/').filter(|(host, _)| host.contains(".dkr.ecr")).map_or(text, |(_, rest)| rest);
+        if short.starts_with("sha256:") {
+            let digest = short.parse::<ImageDigest>().map_err(|error| bad(&error.to_string()))?;
+            return Ok(Self { repository: None, image: ImageRef::Digest(digest) });
+        }
+        let (repository, image) = match (short.split_once('@'), short.rsplit_once(':')) {
+            (Some((repository, digest)), _) => {
+                (repository, ImageRef::Digest(digest.parse().map_err(|error: crate::domain::image::BadDigest| bad(&error.to_string()))?))
+            }
+            (None, Some((repository, tag))) if !tag.is_empty() => (repository, ImageRef::Tag(tag.to_owned())),
+            _ => return Err(bad("it has neither tag nor digest")),
+        };
+        if repository.is_empty() {
+            return Err(bad("it has no repository"));
+        }
+        // `repository:tag@digest`: the digest says it all.
+        let repository = repository.split_once(':').map_or(repository, |(name, _)| name);
+        Ok(Self { repository: Some(repository.to_owned()), image })
+    }
+}
+
+pub async fn explain(aws: &Aws, named: &Named, format: Format) -> Outcome {
+    match gather(aws, named).await {
+        Ok(images) if images.is_empty() => Outcome {
+            stdout: if format == Format::Json { json(&[]) } else { String::new() },
+            stderr: format!(
+                "explain: nothing is recorded of {} in pipeline {}. Was it pushed before the pipeline existed, or is it still to be scanned?\n",
+                named.image, aws.settings.pipeline
+            ),
+            exit: NOTHING_RECORDED,
+        },
+        Ok(images) => {
+            Outcome::said(if format == Format::Json { json(&images) } else { images.iter().map(Explained::in_words).collect::<Vec<_>>().join("\n") }, 0)
+        }
+        Err(why) => Outcome::failed(format!("explain: {}\n", why.text)),
+    }
+}
+
+async fn gather(aws: &Aws, named: &Named) -> Result<Vec<Explained>, Why> {
+    let digest = match &named.image {
+        ImageRef::Digest(digest) => digest.clone(),
+        ImageRef::Tag(_) => resolve(aws, named).await?,
+    };
+    let mut heads = aws.verdicts.everywhere(&digest).await?;
+    heads.retain(|head| named.repository.as_ref().is_none_or(|name| head.repository.name == *name));
+    // An index has no findings: its images have.
+    let mut images = Vec::new();
+    for head in &heads {
+        if let Kind::Index(children) = &head.kind {
+            let digests: Vec<ImageDigest> = children.iter().map(|child| child.digest.clone()).collect();
+            images.extend(aws.verdicts.heads(&head.repository, &digests).await?.into_iter().flatten());
+        }
+    }
+    heads.extend(images);
+    let mut explained = Vec::new();
+    for head in heads {
+        let facts = match head.valid_result() {
+            Some(result) => aws.verdicts.facts(&head.repository, &head.digest, &result.facts).await?,
+            None => None,
+        };
+        let policies = aws.deployments.policies(&head.repository, &head.digest).await?;
+        let mut deployments = aws.deployments.of_image(&head.digest).await?;
+        deployments.retain(|deployment| deployment.repository == head.repository.arn());
+        explained.push(Explained { head, facts, policies, deployments });
+    }
+    Ok(explained)
+}
+
+async fn resolve(aws: &Aws, named: &Named) -> Result<ImageDigest, Why> {
+    // Account and region are those of whoever asks.
+    let repository = Repository { partition: String::new(), region: String::new(), account: String::new(), name: named.repository.clone().unwrap_or_default() };
+    match aws.ecr.resolve(&repository, &named.image, None).await? {
+        Resolved::Image(digest) | Resolved::Index(digest, _) | Resolved::NotAnImage(digest, _) => Ok(digest),
+        Resolved::NotFound | Resolved::OtherDigest => {
+            Err(Why { text: format!("there is no {}:{} in this account and region", repository.name, named.image), denied: false })
+        }
+    }
+}
+
+struct Explained {
+    head: Head,
+    facts: Option<Facts>,
+    /// Of the deployments that live on it.
+    policies: Vec<Policy>,
+    deployments: Vec<Deployment>,
+}
+
+impl Explained {
+    fn blocking(&self, policy: &Policy) -> Option<usize> {
+        let by_facts = self.facts.as_ref().map(|facts| judge(facts.findings(), policy).blocking.len());
+        by_facts.or_else(|| self.head.blocking_under(policy).and_then(|blocking| usize::try_from(blocking).ok()))
+    }
+
+    fn verdict(&self, policy: &Policy) -> &'static str {
+        match (self.blocking(policy), self.head.complete()) {
+            (Some(blocking), Some(_)) if blocking > 0 => "BLOCK",
+            (Some(0), Some((_, true))) => "PASS",
+            _ => "PENDING",
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let Head { digest, repository, kind, tags, .. } = &self.head;
+        let mut lines = vec![format!("{}@{digest}", repository.name), format!("  verdict      {} (by the pipeline's policy)", self.head.verdict)];
+        let mut say = |what: &str, text: String| lines.push(format!("  {what:<12} {text}"));
+        if !tags.is_empty() {
+            say("tags", tags.join(", "));
+        }
+        match kind {
+            Kind::Index(children) => say("index of", children.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n               ")),
+            Kind::Image | Kind::Unknown => say("scan", self.scan_in_words()),
+        }
+        if let Some(result) = self.head.valid_result() {
+            say("evidence", format!("{} reading{}, unchanged since {}", result.reads, if result.reads == 1 { "" } else { "s" }, result.equal_since));
+            say("findings", if result.counts.is_empty() { "none".to_owned() } else { result.counts.to_string() });
+        }
+        for policy in &self.policies {
+            say("judged", format!("{} by {} {}", self.verdict(policy), policy.severity, policy.canonical()));
+        }
+        for deployment in &self.deployments {
+            say("deployed", format!("{} ({}, since {})", deployment.stack, deployment.state, deployment.since));
+        }
+        lines.extend(self.findings().iter().map(|finding| format!("  {}", finding_line(finding))));
+        lines.join("\n") + "\n"
+    }
+
+    fn scan_in_words(&self) -> String {
+        let state = self.head.state();
+        match (self.head.complete(), &self.head.latest) {
+            (Some((result, settled)), _) => {
+                let proof = if settled { "" } else { ", its list of findings not yet proven whole" };
+                format!("{} by {} at {}{proof}", state.word(), result.source, result.completed_at)
+            }
+            (None, Some(word)) => format!("{} by {}, asked at {}: {}", state.word(), word.source, word.read_at, word.status),
+            (None, None) => state.word().to_owned(),
+        }
+    }
+
+    fn findings(&self) -> &[Finding] {
+        self.facts.as_ref().map(Facts::findings).unwrap_or_default()
+    }
+}
+
+fn json(images: &[Explained]) -> String {
+    let report = Report { schema_version: 1, images: images.iter().map(ImageReport::of).collect() };
+    serde_json::to_string_pretty(&report).expect("texts and numbers are JSON") + "\n"
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    schema_version: u32,
+    images: Vec<ImageReport<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageReport<'a> {
+    digest: &'a ImageDigest,
+    repository: String,
+    tags: &'a [String],
+    kind: &'a Kind,
+    parents: &'a [ImageDigest],
+    verdict: &'a str,
+    scan_state: String,
+    settled: bool,
+    counts: Counts,
+    evidence: Evidence<'a>,
+    findings: &'a [Finding],
+    policies: Vec<PolicyReport>,
+    deployments: Vec<DeploymentReport<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Evidence<'a> {
+    source: Option<&'static str>,
+    status: Option<&'a str>,
+    completed_at: Option<String>,
+    stated_counts: Option<&'a Counts>,
+    reads: u32,
+    checked_at: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicyReport {
+    policy: String,
+    hash: String,
+    verdict: &'static str,
+    blocking: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct DeploymentReport<'a> {
+    stack: &'a str,
+    image: &'a str,
+    state: &'a str,
+    since: &'a str,
+}
+
+impl<'a> ImageReport<'a> {
+    fn of(explained: &'a Explained) -> Self {
+        let head = &explained.head;
+        let result = head.valid_result();
+        Self {
+            digest: &head.digest,
+            repository: head.repository.arn(),
+            tags: &head.tags,
+            kind: &head.kind,
+            parents: &head.parents,
+            verdict: &head.verdict,
+            scan_state: head.state().word().to_owned(),
+            settled: head.complete().is_some_and(|(_, settled)| settled),
+            counts: result.map(|result| result.counts.clone()).unwrap_or_default(),
+            evidence: Evidence {
+                source: head.source().map(|source| source.word()),
+                status: result.map(|result| result.status.as_str()).or_else(|| head.latest.as_ref().map(|word| word.status.as_str())),
+                completed_at: result.map(|result| result.completed_at.to_string()),
+                stated_counts: result.and_then(|result| result.stated_counts.as_ref()),
+                reads: result.map_or(0, |result| result.reads),
+                checked_at: head.checked_at.map(|at| at.to_string()),
+            },
+            findings: explained.findings(),
+            policies: explained
+                .policies
+                .iter()
+                .map(|policy| PolicyReport {
+                    policy: policy.canonical(),
+                    hash: policy.hash().to_string(),
+                    verdict: explained.verdict(policy),
+                    blocking: explained.blocking(policy),
+                })
+                .collect(),
+            deployments: explained
+                .deployments
+                .iter()
+                .map(|it| DeploymentReport { stack: &it.stack, image: &it.image, state: &it.state, since: &it.since })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_named_by_digest_or_by_repository_and_tag_or_digest() {
+        let digest = ImageDigest::of(b"x");
+        let by_digest = |repository: Option<&str>| Named { repository: repository.map(str::to_owned), image: ImageRef::Digest(digest.clone()) };
+        let by_tag = Named { repository: Some("team/app".into()), image: ImageRef::Tag("1.4.2".into()) };
+        for (text, expected) in [
+            (digest.to_string(), by_digest(None)),
+            (format!("team/app@{digest}"), by_digest(Some("team/app"))),
+            (format!("team/app:1.4.2@{digest}"), by_digest(Some("team/app"))),
+            (format!("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app@{digest}"), by_digest(Some("team/app"))),
+            ("team/app:1.4.2".to_owned(), by_tag.clone()),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.4.2".to_owned(), by_tag),
+        ] {
+            assert_eq!(Named::parse(&text), Ok(expected), "{text}");
+        }
+        for bad in ["", "team/app", "team/app@sha256:short", "sha256:short", ":tag", "team/app:"] {
+            assert!(Named::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! One story: an account of its own on the local AWS, and the verbs in which stories are told.
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::types::AttributeValue;
+use bytes::Bytes;
+use hyper::Method;
+use hyper::header::HeaderValue;
+use serde_json::{Value, json};
+
+use crate::local::LocalAws;
+use crate::local::answers::{Answer, Asked};
+use crate::local::events::Event;
+use crate::local::images::{Image, Manifest};
+use crate::local::scan_plane::Scans;
+use crate::local::scans::Scanned;
+use crate::local::wire::{self, Http, REGION, signed_as};
+
+/// How long anything may take on a busy machine. Nothing waits this long when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Story {
+    pub account: String,
+    /// What ECR and Inspector say, what calls meet, what was answered.
+    pub scans: Scans,
+    pub http: Http,
+    aws: &'static LocalAws,
+    direct: SdkConfig,
+    through_plane: SdkConfig,
+}
+
+/// What became of a stack.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    pub name: String,
+    pub id: String,
+    pub status: String,
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// One line of a stack's history.
+#[derive(Clone, Debug)]
+pub struct StackEvent {
+    pub logical_id: String,
+    pub kind: String,
+    pub status: String,
+    pub reason: String,
+}
+
+impl Story {
+    pub async fn new() -> Self {
+        Self::on(LocalAws::shared()).await
+    }
+
+    pub async fn on(aws: &'static LocalAws) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(100_000_000_001);
+        Self::in_account(aws, &NEXT.fetch_add(1, Ordering::Relaxed).to_string()).await
+    }
+
+    pub async fn in_account(aws: &'static LocalAws, account: &str) -> Self {
+        let account = account.to_owned();
+        let (direct, through_plane) = (sdk(&account, &aws.direct).await, sdk(&account, aws.plane.origin()).await);
+        Self { scans: aws.plane.of(&account), http: Http::new(), aws, direct, through_plane, account }
+    }
+
+    pub fn cloudformation(&self) -> aws_sdk_cloudformation::Client {
+        aws_sdk_cloudformation::Client::new(&self.direct)
+    }
+
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.direct)
+    }
+
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.direct)
+    }
+
+    pub fn s3(&self) -> aws_sdk_s3::Client {
+        aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&self.direct).force_path_style(true).build())
+    }
+
+    /// Through the scan plane, as the functions see it.
+    pub fn ecr(&self) -> aws_sdk_ecr::Client {
+        aws_sdk_ecr::Client::new(&self.through_plane)
+    }
+
+    /// Through the scan plane, as the functions see it.
+    pub fn inspector(&self) -> aws_sdk_inspector2::Client {
+        aws_sdk_inspector2::Client::new(&self.through_plane)
+    }
+
+    /// For any other service, by hand.
+    pub async fn aws_json(&self, service: &str, target: &str, body: Value) -> Value {
+        let called = self.http.aws_json(&self.aws.direct, &self.account, service, target, &body).await;
+        called.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    // Images and events.
+
+    /// Makes a repository, unless it is there.
+    pub async fn repository(&self, name: &str) {
+        let made = self.ecr().create_repository().repository_name(name).send().await;
+        if let Err(error) = made {
+            let error = error.into_service_error();
+            assert!(error.is_repository_already_exists_exception(), "{error:?}");
+        }
+    }
+
+    /// Puts a manifest into a repository; says nothing to EventBridge.
+    pub async fn put(&self, repository: &str, tag: Option<&str>, manifest: &Manifest) -> Image {
+        self.repository(repository).await;
+        let put = self.ecr().put_image().repository_name(repository).image_manifest(&manifest.text).image_manifest_media_type(manifest.kind);
+        put.image_digest(manifest.digest()).set_image_tag(tag.map(str::to_owned)).send().await.expect("PutImage");
+        let scanned = Scanned { account: self.account.clone(), repository: repository.to_owned(), digest: manifest.digest() };
+        Image { scanned, tag: tag.map(str::to_owned), manifest: manifest.clone() }
+    }
+
+    /// Pushes an image that nobody has pushed before, with its event.
+    pub async fn push(&self, repository: &str, tag: &str) -> Image {
+        static CONTENT: AtomicU64 = AtomicU64::new(0);
+        let content = format!("{} {repository} {tag} {}", self.account, CONTENT.fetch_add(1, Ordering::Relaxed));
+        let image = self.put(repository, Some(tag), &Manifest::image(&content)).await;
+        self.tell(&Event::pushed(&image)).await;
+        image
+    }
+
+    /// Pushes an index: its children first and untagged, an attestation for each if wanted, then the index with its tag. The images come
+    /// back in the order of the index, the index last.
+    pub async fn push_index(&self, repository: &str, tag: &str, children: &[Manifest], attested: bool) -> (Vec<Image>, Image) {
+        let attestations = children.iter().filter(|_| attested).map(Manifest::attestation);
+        let all: Vec<_> = children.iter().cloned().chain(attestations).collect();
+        let mut pushed = Vec::new();
+        for manifest in &all {
+            let image = self.put(repository, None, manifest).await;
+            self.tell(&Event::pushed(&image)).await;
+            pushed.push(image);
+        }
+        let index = self.put(repository, Some(tag), &Manifest::index(&all)).await;
+        self.tell(&Event::pushed(&index)).await;
+        (pushed, index)
+    }
+
+    pub async fn tell(&self, event: &Event) {
+        self.tell_all(std::slice::from_ref(event)).await;
+    }
+
+    pub async fn tell_all(&self, events: &[Event]) {
+        let entries: Vec<_> = events.iter().map(Event::entry).collect();
+        let told = self.aws_json("events", "AWSEvents.PutEvents", json!({ "Entries": entries })).await;
+        assert_eq!(told["FailedEntryCount"], 0, "{told}");
+    }
+
+    // Stacks.
+
+    pub async fn create_stack(&self, name: &str, template: &Value, parameters: &[(&str, &str)]) {
+        let create = self.cloudformation().create_stack().stack_name(name).template_body(template.to_string());
+        let create = create.set_parameters(Some(parameters_of(parameters)));
+        create.capabilities(aws_sdk_cloudformation::types::Capability::CapabilityNamedIam).send().await.expect("CreateStack");
+    }
+
+    pub async fn update_stack(&self, name: &str, template: &Value, parameters: &[(&str, &str)]) {
+        let update = self.cloudformation().update_stack().stack_name(name).template_body(template.to_string());
+        let update = update.set_parameters(Some(parameters_of(parameters)));
+        update.capabilities(aws_sdk_cloudformation::types::Capability::CapabilityNamedIam).send().await.expect("UpdateStack");
+    }
+
+    pub async fn delete_stack(&self, name: &str) {
+        self.cloudformation().delete_stack().stack_name(name).send().await.expect("DeleteStack");
+    }
+
+    /// None once it is deleted.
+    pub async fn stack(&self, name: &str) -> Option<Stack> {
+        let described = self.cloudformation().describe_stacks().stack_name(name).send().await.ok()?;
+        let stack = described.stacks().first()?;
+        let outputs =
+            stack.outputs().iter().map(|output| (output.output_key().unwrap_or_default().to_owned(), output.output_value().unwrap_or_default().to_owned()));
+        let status = stack.stack_status().map(|status| status.as_str().to_owned()).unwrap_or_default();
+        let gone = status == "DELETE_COMPLETE";
+        let id = stack.stack_id().unwrap_or_default().to_owned();
+        (!gone).then(|| Stack { name: name.to_owned(), id, status, outputs: outputs.collect() })
+    }
+
+    /// Waits until CloudFormation is done with a stack; fails at once when a function answered it wrongly. A stack that is gone has the
+    /// status DELETE_COMPLETE.
+    pub async fn settled(&self, name: &str) -> Stack {
+        let gone = Stack { name: name.to_owned(), id: String::new(), status: "DELETE_COMPLETE".to_owned(), outputs: BTreeMap::new() };
+        let settled = self.until(PATIENCE, || async {
+            match self.stack(name).await {
+                Some(stack) if stack.status.ends_with("_IN_PROGRESS") => None,
+                Some(stack) => Some(stack),
+                None => Some(gone.clone()),
+            }
+        });
+        match settled.await {
+            Some(stack) => stack,
+            None => panic!("stack {name} is not settled after {PATIENCE:?}: {:#?}", self.stack_events(name).await),
+        }
+    }
+
+    /// Oldest first.
+    pub async fn stack_events(&self, name: &str) -> Vec<StackEvent> {
+        let Ok(described) = self.cloudformation().describe_stack_events().stack_name(name).send().await else { return Vec::new() };
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let events = described.stack_events().iter().rev().map(|event| StackEvent {
+            logical_id: text(event.logical_resource_id()),
+            kind: text(event.resource_type()),
+            status: event.resource_status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            reason: text(event.resource_status_reason()),
+        });
+        events.collect()
+    }
+
+    // Functions and queues.
+
+    /// Invokes a function and waits: what it returned, or the error it ended with.
+    pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Value> {
+        let answered = self.invocation(function, payload, "RequestResponse").await;
+        let failed = answered.headers.contains_key("x-amz-function-error");
+        let body = serde_json::from_slice(&answered.body).unwrap_or(Value::Null);
+        if failed { Err(body) } else { Ok(body) }
+    }
+
+    /// Invokes a function as CloudFormation and EventBridge do: it is tried again when it fails.
+    pub async fn invoke_later(&self, function: &str, payload: &Value) {
+        self.invocation(function, payload, "Event").await;
+    }
+
+    async fn invocation(&self, function: &str, payload: &Value, kind: &'static str) -> wire::Answered {
+        let mut headers = signed_as(&self.account, "lambda");
+        headers.insert("x-amz-invocation-type", HeaderValue::from_static(kind));
+        let url = format!("{}/2015-03-31/functions/{function}/invocations", self.aws.direct);
+        let answered = self.http.send(&Method::POST, &url, &headers, Bytes::from(payload.to_string())).await.expect("the local AWS answers");
+        assert!(answered.status < 300, "invoking {function}: {} {}", answered.status, answered.text());
+        answered
+    }
+
+    /// Sends a request as CloudFormation would, or as it never would, to a function, and waits for its answer.
+    pub async fn ask(&self, function: &str, request: Value) -> Answer {
+        let asked = self.expect_answer(request);
+        self.invoke_later(function, &asked.request).await;
+        self.answer_to(&asked).await
+    }
+
+    /// Gives a request its ResponseURL (and a RequestId and StackId, unless it has them), so that the answer to it can be checked.
+    pub fn expect_answer(&self, mut request: Value) -> Asked {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let stack = format!("arn:aws:cloudformation:{REGION}:{}:stack/direct/{n:08x}-0000-4000-8000-000000000000", self.account);
+        for (name, usual) in [
+            ("RequestId", format!("{n:08x}-1111-4111-8111-111111111111")),
+            ("StackId", stack),
+            ("LogicalResourceId", "Gate".to_owned()),
+            ("ResourceType", "Custom::EcrScanVerifier".to_owned()),
+        ] {
+            if request[name].is_null() {
+                request[name] = json!(usual);
+            }
+        }
+        self.scans.expect_answer(request)
+    }
+
+    pub async fn answer_to(&self, asked: &Asked) -> Answer {
+        self.scans.answer_to(asked, PATIENCE).await
+    }
+
+    /// What a function wrote, oldest line first.
+    pub async fn logs(&self, function: &str) -> Vec<String> {
+        self.logs_by(&self.http, function).await
+    }
+
+    async fn logs_by(&self, http: &Http, function: &str) -> Vec<String> {
+        let group = format!("/aws/lambda/{function}");
+        let called =
+            http.aws_json(&self.aws.direct, &self.account, "logs", "Logs_20140328.FilterLogEvents", &json!({ "logGroupName": group, "limit": 10000 })).await;
+        let events = called.ok().and_then(|body| body["events"].as_array().cloned()).unwrap_or_default();
+        events.iter().filter_map(|event| event["message"].as_str().map(|line| line.trim_end().to_owned())).collect()
+    }
+
+    pub async fn queue_url(&self, name: &str) -> String {
+        let url = self.sqs().get_queue_url().queue_name(name).send().await.unwrap_or_else(|e| panic!("no queue {name}: {e:?}"));
+        url.queue_url().unwrap_or_default().to_owned()
+    }
+
+    /// Puts a message into a queue, past EventBridge.
+    pub async fn send(&self, url: &str, body: impl ToString) {
+        self.sqs().send_message().queue_url(url).message_body(body.to_string()).send().await.expect("SendMessage");
+    }
+
+    /// How often a message of this queue is tried before it goes to the dead letters; eight times as deployed, which takes long.
+    pub async fn try_at_most(&self, url: &str, dead_letters: &str, times: u32) {
+        let name = dead_letters.rsplit('/').next().unwrap_or_default();
+        let policy = json!({ "deadLetterTargetArn": format!("arn:aws:sqs:{REGION}:{}:{name}", self.account), "maxReceiveCount": times });
+        let set = self.sqs().set_queue_attributes().queue_url(url);
+        set.attributes(aws_sdk_sqs::types::QueueAttributeName::RedrivePolicy, policy.to_string()).send().await.expect("SetQueueAttributes");
+    }
+
+    /// Takes whatever messages a queue holds just now.
+    pub async fn take_messages(&self, url: &str) -> Vec<String> {
+        let mut bodies = Vec::new();
+        loop {
+            let received = self.sqs().receive_message().queue_url(url).max_number_of_messages(10).send().await.expect("ReceiveMessage");
+            for message in received.messages() {
+                self.sqs().delete_message().queue_url(url).set_receipt_handle(message.receipt_handle.clone()).send().await.expect("DeleteMessage");
+                bodies.push(message.body().unwrap_or_default().to_owned());
+            }
+            if received.messages().is_empty() {
+                return bodies;
+            }
+        }
+    }
+
+    /// Waits for this many messages.
+    pub async fn messages(&self, url: &str, wanted: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        while all.len() < wanted {
+            assert!(Instant::now() < until, "{} of {wanted} messages in {url} after {PATIENCE:?}: {all:?}", all.len());
+            all.extend(self.take_messages(url).await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        all
+    }
+
+    // Tables.
+
+    /// All items of a table as plain JSON; bytes are shown by their number.
+    pub async fn rows(&self, table: &str) -> Vec<Value> {
+        let mut rows = Vec::new();
+        let mut from = None;
+        loop {
+            let page = self.dynamodb().scan().table_name(table).consistent_read(true).set_exclusive_start_key(from).send().await;
+            let page = page.unwrap_or_else(|e| panic!("no table {table}: {e:?}"));
+            rows.extend(page.items().iter().map(plain_item));
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return rows;
+            }
+        }
+    }
+
+    /// Waits for a row that the test wants to see.
+    pub async fn row(&self, table: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = self.until(PATIENCE, || async { self.rows(table).await.into_iter().find(&wanted) }).await;
+        match found {
+            Some(row) => row,
+            None => panic!("no such row in {table} after {PATIENCE:?}: {:#?}", self.rows(table).await),
+        }
+    }
+
+    /// Looks again and again, without haste; None when the time is up. A wrong answer to CloudFormation ends it at once.
+    pub async fn until<T, F: Future<Output = Option<T>>>(&self, within: Duration, look: impl Fn() -> F) -> Option<T> {
+        let until = Instant::now() + within;
+        loop {
+            if let Some(seen) = look().await {
+                return Some(seen);
+            }
+            let wrong = self.scans.take_violations();
+            assert!(wrong.is_empty(), "a wrong answer to CloudFormation:\n{}", wrong.join("\n"));
+            if Instant::now() > until {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Writes what the functions logged, and every call that was made, into a file. Also for where one cannot wait.
+    pub fn keep_logs(&self) -> PathBuf {
+        let file = self.aws.folder.join(format!("story-{}.log", self.account));
+        let read = || {
+            // A client belongs to one runtime, and this one is new.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            Some(runtime.block_on(self.everything_logged(&Http::new())))
+        };
+        let text = std::thread::scope(|scope| scope.spawn(read).join().ok().flatten().unwrap_or_default());
+        let _ = std::fs::write(&file, text);
+        file
+    }
+
+    async fn everything_logged(&self, http: &Http) -> String {
+        let groups = http.aws_json(&self.aws.direct, &self.account, "logs", "Logs_20140328.DescribeLogGroups", &json!({})).await;
+        let groups = groups.ok().and_then(|body| body["logGroups"].as_array().cloned()).unwrap_or_default();
+        let mut text = String::new();
+        for group in groups.iter().filter_map(|group| group["logGroupName"].as_str()?.strip_prefix("/aws/lambda/")) {
+            text.push_str(&format!("== {group}\n{}\n", self.logs_by(http, group).await.join("\n")));
+        }
+        for call in self.scans.all_calls() {
+            let met = call.met.map(|met| format!("  met {met}")).unwrap_or_default();
+            text.push_str(&format!(
+                "{} {}{met}  {}\n",
+                call.service,
+                call.operation,
+                String::from_utf8_lossy(&call.body).chars().take(300).collect::<String>()
+            ));
+        }
+        text
+    }
+}
+
+/// A wrong answer fails its story, even when the story looked at something else. A story that fails leaves what its functions logged.
+impl Drop for Story {
+    fn drop(&mut self) {
+        let wrong = self.scans.take_violations();
+        if std::thread::panicking() || !wrong.is_empty() {
+            let (logs, log) = (self.keep_logs(), self.aws.log());
+            eprintln!("account {}: what its functions logged and called: {}; the local AWS's log: {}", self.account, logs.display(), log.display());
+        }
+        assert!(wrong.is_empty() || std::thread::panicking(), "a wrong answer to CloudFormation:\n{}", wrong.join("\n"));
+    }
+}
+
+fn plain_item(item: &HashMap<String, AttributeValue>) -> Value {
+    Value::Object(item.iter().map(|(name, value)| (name.clone(), plain(value))).collect())
+}
+
+fn plain(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!(text),
+        AttributeValue::N(number) => serde_json::from_str(number).unwrap_or_else(|_| json!(number)),
+        AttributeValue::Bool(truth) => json!(truth),
+        AttributeValue::B(bytes) => json!(format!("{} bytes", bytes.as_ref().len())),
+        AttributeValue::L(list) => list.iter().map(plain).collect(),
+        AttributeValue::M(map) => plain_item(map),
+        AttributeValue::Ss(texts) => json!(texts),
+        AttributeValue::Ns(numbers) => json!(numbers),
+        AttributeValue::Null(_) => Value::Null,
+        other => json!(format!("{other:?}")),
+    }
+}
+
+async fn sdk(account: &str, origin: &str) -> SdkConfig {
+    let credentials = Credentials::new(account, "x", None, None, "story");
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let loading = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(REGION)).credentials_provider(credentials);
+    loading.http_client(http).endpoint_url(origin).load().await
+}
+
+fn parameters_of(parameters: &[(&str, &str)]) -> Vec<aws_sdk_cloudformation::types::Parameter> {
+    let one = |(key, value): &(&str, &str)| aws_sdk_cloudformation::types::Parameter::builder().parameter_key(*key).parameter_value(*value).build();
+    parameters.iter().map(one).collect()
+}

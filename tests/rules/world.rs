@@ -1,0 +1,292 @@
+//! A world in memory that a protocol machine can be driven in: tables with the conditions of the real ones, a scanner that
+//! answers what a test says, and a list of everything that was done.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ecr_scan_verifier::domain::finding::{Finding, FindingStatus, Package, Rating};
+use ecr_scan_verifier::domain::head::{Child, Head};
+use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
+use ecr_scan_verifier::domain::policy::Policy;
+use ecr_scan_verifier::domain::protocol::deploy::{Deploy, Home};
+use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
+use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Resolved, Saw, Why};
+use ecr_scan_verifier::domain::request::{Answer, AskedScan, Data, Gate, Named, OnBlock, Record, Request, RequestKind, Rows, image_row};
+use ecr_scan_verifier::domain::scan::{Answer as ScanAnswer, Answered, Coverage, Facts, FactsHash, Report, ScanSource};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+pub fn digest(seed: &str) -> ImageDigest {
+    ImageDigest::of(seed.as_bytes())
+}
+
+pub fn repository() -> Repository {
+    "arn:aws:ecr:eu-west-1:123456789012:repository/payments-api".parse().unwrap()
+}
+
+pub fn finding(id: &str, severity: &str) -> Finding {
+    Finding { id: id.into(), severity: Rating::parse(Some(severity)), arn: None, status: FindingStatus::Active, packages: vec![] }
+}
+
+pub fn in_package(mut finding: Finding, name: &str, version: &str, fixed_in: Option<&str>) -> Finding {
+    finding.packages.push(Package { name: name.into(), version: Some(version.into()), fixed_in: fixed_in.map(str::to_owned) });
+    finding
+}
+
+pub fn at_or_above(threshold: &str) -> Policy {
+    Policy::from_words(None, Some(threshold), []).unwrap()
+}
+
+pub fn complete(source: ScanSource, completed_at: i64, findings: &[Finding]) -> Answered {
+    let status = if source == ScanSource::Basic { "COMPLETE" } else { "ACTIVE" };
+    Answered::Findings(Report {
+        status: Some(status.into()),
+        completed_at: Some(at(completed_at)),
+        findings: findings.to_vec(),
+        listed: true,
+        has_enhanced_findings: source == ScanSource::Enhanced && !findings.is_empty(),
+        ..Report::default()
+    })
+}
+
+pub fn status(word: &str) -> Answered {
+    Answered::Findings(Report { status: Some(word.into()), ..Report::default() })
+}
+
+pub struct World {
+    pub now: i64,
+    pub registry: ScanSource,
+    /// What the scanner says of an image: in this order, the last one for ever.
+    pub scans: BTreeMap<ImageDigest, VecDeque<Answered>>,
+    pub coverage: Option<Coverage>,
+    pub tags: BTreeMap<String, Resolved>,
+    pub rolling_back: bool,
+    pub heads: BTreeMap<ImageDigest, Head>,
+    pub facts: BTreeMap<FactsHash, (Facts, u64)>,
+    pub expired: Vec<FactsHash>,
+    pub requests: BTreeMap<String, (Answer, bool)>,
+    pub rows: BTreeMap<String, (ImageDigest, bool)>,
+    pub data: BTreeMap<String, Data>,
+    pub policies: Vec<Policy>,
+    /// Answers as they were sent.
+    pub sent: Vec<Answer>,
+    pub look_again: Vec<(u32, SignedDuration)>,
+    /// The names of the effects, in order.
+    pub did: Vec<String>,
+    /// Effects that fail, by the beginning of their name.
+    pub broken: Vec<(&'static str, bool)>,
+    /// Happens before the effect of this name, once.
+    pub before: Vec<(&'static str, fn(&mut World))>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            now: 100,
+            registry: ScanSource::Basic,
+            scans: BTreeMap::new(),
+            coverage: None,
+            tags: BTreeMap::new(),
+            rolling_back: false,
+            heads: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            expired: Vec::new(),
+            requests: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            data: BTreeMap::new(),
+            policies: Vec::new(),
+            sent: Vec::new(),
+            look_again: Vec::new(),
+            did: Vec::new(),
+            broken: Vec::new(),
+            before: Vec::new(),
+        }
+    }
+}
+
+impl World {
+    pub fn scans(&mut self, image: &str, answers: impl IntoIterator<Item = Answered>) -> &mut Self {
+        self.scans.insert(digest(image), answers.into_iter().collect());
+        self
+    }
+
+    /// A scan event arrives for this image.
+    pub fn scan_ends(&mut self, image: &str) -> Outcome {
+        self.scan_with(image, Hints { newest: Some(at(self.now)), ..Hints::default() })
+    }
+
+    pub fn scan_with(&mut self, image: &str, hints: Hints) -> Outcome {
+        self.drive(Scan::new(repository(), digest(image), hints, Policy::default()), None)
+    }
+
+    pub fn deploys(&mut self, request: Request) -> Outcome {
+        let home = Home { account: "123456789012".into(), region: "eu-west-1".into() };
+        self.drive(Deploy::new(request.clone(), home, Policy::default(), at(self.now + 840)), Some(&request))
+    }
+
+    /// The last answer: status, and the reason or the data.
+    pub fn answered(&self) -> (String, Value) {
+        let body: Value = serde_json::from_str(self.sent.last().expect("an answer was sent").as_str()).unwrap();
+        let rest = if body["Status"] == "FAILED" { body["Reason"].clone() } else { body["Data"].clone() };
+        (body["Status"].as_str().unwrap().to_owned(), rest)
+    }
+
+    /// The first line of a refusal, or the verdict of what was let through.
+    pub fn verdict(&self) -> String {
+        let (status, rest) = self.answered();
+        let word = rest["Verdict"].as_str().or_else(|| rest.as_str().and_then(|reason| reason.lines().next()));
+        format!("{status} {}", word.unwrap_or(""))
+    }
+
+    fn drive(&mut self, mut protocol: impl Protocol, request: Option<&Request>) -> Outcome {
+        let mut saw = Saw::Start;
+        for _ in 0..500 {
+            match protocol.next(saw, at(self.now)) {
+                Do::Finish(outcome) => return outcome,
+                effect => saw = self.perform(effect, request),
+            }
+        }
+        panic!("the machine does not come to an end: {:?}", self.did);
+    }
+
+    fn perform(&mut self, effect: Do, request: Option<&Request>) -> Saw {
+        let debug = format!("{effect:?}");
+        let name = debug.split([' ', '(']).next().unwrap().to_owned();
+        self.did.push(name.clone());
+        if let Some(place) = self.before.iter().position(|(at, _)| name == *at) {
+            let (_, happens) = self.before.remove(place);
+            happens(self);
+        }
+        if let Some((_, denied)) = self.broken.iter().find(|(broken, _)| name == *broken) {
+            return Saw::Failed(Why { text: format!("{name} is broken"), denied: *denied });
+        }
+        match effect {
+            Do::ResolveImage { image, .. } => Saw::Image(match &image {
+                ImageRef::Tag(tag) => self.tags.get(tag).cloned().unwrap_or(Resolved::NotFound),
+                ImageRef::Digest(digest) => self.tags.get(digest.as_str()).cloned().unwrap_or_else(|| Resolved::Image(digest.clone())),
+            }),
+            Do::ReadStack(_) => Saw::Stack { rolling_back: self.rolling_back },
+            Do::ReadHeads { digests, .. } => Saw::Heads(digests.iter().map(|digest| self.heads.get(digest).cloned()).collect()),
+            Do::ReadFacts { facts, .. } => Saw::Facts(self.facts.get(&facts).map(|(facts, _)| facts.clone())),
+            Do::ReadRegistry => Saw::Registry(self.registry),
+            Do::Look { digest, .. } => {
+                let answers = self.scans.entry(digest).or_default();
+                let what = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+                let what = what.unwrap_or(Answered::NoScan);
+                Saw::Answer(ScanAnswer { source: self.registry, what, coverage: self.coverage.clone(), pushed_at: None, read_at: at(self.now) })
+            }
+            Do::ReadPolicies { .. } => Saw::Policies(self.policies.clone()),
+            Do::ReadRows { .. } => {
+                let admitted = self.rows.iter().filter(|(_, (_, admitted))| *admitted).map(|(row, (digest, _))| (row.clone(), digest.clone()));
+                Saw::Rows(Rows { admitted: admitted.collect() })
+            }
+            Do::ReadData { properties_hash, .. } => Saw::Data(self.data.get(&properties_hash).cloned()),
+            Do::PutFacts { facts, for_version, .. } => {
+                self.facts.insert(facts.hash().clone(), (facts, for_version));
+                Saw::Done
+            }
+            Do::ExpireFacts { facts, since_version, .. } => {
+                if self.facts.get(&facts).is_some_and(|(_, for_version)| *for_version <= since_version) {
+                    self.expired.push(facts);
+                }
+                Saw::Done
+            }
+            Do::WriteHead { expect, head } => {
+                let current = self.heads.get(&head.digest);
+                if current.map_or(0, |current| current.version) != expect {
+                    return Saw::Conflict(current.cloned().map(Box::new));
+                }
+                if let Some(result) = &head.result {
+                    assert!(self.facts.contains_key(&result.facts), "a head refers to findings that are not there");
+                }
+                self.heads.insert(head.digest.clone(), *head);
+                Saw::Done
+            }
+            Do::Record(record) => self.record(*record, request.expect("only a request is recorded")),
+            Do::Put(answer) => {
+                self.sent.push(answer);
+                Saw::Done
+            }
+            Do::MarkAnswered => {
+                let id = &request.expect("only a request is marked").request_id;
+                self.requests.get_mut(id).expect("it was recorded").1 = true;
+                Saw::Done
+            }
+            Do::CloseDeployments { .. } => {
+                self.rows.values_mut().for_each(|(_, admitted)| *admitted = false);
+                Saw::Done
+            }
+            Do::LookAgain { n, after, .. } => {
+                self.look_again.push((n, after));
+                Saw::Done
+            }
+            Do::Finish(outcome) => unreachable!("{outcome:?}"),
+        }
+    }
+
+    fn record(&mut self, record: Record, request: &Request) -> Saw {
+        if let Some((answer, answered)) = self.requests.get(&request.request_id) {
+            return Saw::AlreadyRecorded { answer: answer.clone(), answered: *answered };
+        }
+        self.requests.insert(request.request_id.clone(), (record.answer, false));
+        for row in &record.replaced {
+            self.rows.get_mut(row).expect("only what is there is replaced").1 = false;
+        }
+        if let Some(admission) = record.admitted {
+            self.data.insert(request.properties_hash.clone(), admission.data);
+            for digest in &admission.digests {
+                let repository = admission.repository.as_ref().expect("digests are somewhere");
+                self.rows.insert(image_row(digest, repository), (digest.clone(), true));
+            }
+        }
+        Saw::Done
+    }
+}
+
+/// A deployment by digest, under the threshold HIGH, by basic scanning without a scan of its own.
+pub fn create(image: &str) -> Request {
+    request(RequestKind::Create, ImageRef::Digest(digest(image)))
+}
+
+pub fn create_by_tag(tag: &str) -> Request {
+    request(RequestKind::Create, ImageRef::Tag(tag.to_owned()))
+}
+
+pub fn update(image: &str) -> Request {
+    Request { request_id: format!("update-{image}"), ..request(RequestKind::Update, ImageRef::Digest(digest(image))) }
+}
+
+fn request(kind: RequestKind, image: ImageRef) -> Request {
+    Request {
+        kind,
+        request_id: "request-1".into(),
+        stack_id: "arn:aws:cloudformation:eu-west-1:123456789012:stack/payments/8f9a1c20".into(),
+        logical_id: "Gate".into(),
+        physical_id: "c8f1".into(),
+        properties_hash: format!("properties of {image}"),
+        named: Named { repository: "payments-api".into(), image: image.to_string() },
+        gate: Ok(Gate {
+            repository: repository(),
+            image,
+            expected: None,
+            scan: AskedScan::Basic { start_scan: false },
+            policy: at_or_above("HIGH"),
+            on_block: OnBlock::Fail,
+            suppress_on_rollback: true,
+            polling_timeout_s: 840,
+        }),
+    }
+}
+
+/// Changes what a request asks.
+pub fn asking(mut request: Request, change: impl FnOnce(&mut Gate)) -> Request {
+    change(request.gate.as_mut().expect("the request is well formed"));
+    request
+}
+
+pub fn child(image: &str, platform: &str) -> Child {
+    Child { digest: digest(image), platform: platform.into() }
+}

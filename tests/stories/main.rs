@@ -1,0 +1,10 @@
+//! Stories: whole ways through the system, on a local AWS, without mocks of our own code.
+#![forbid(unsafe_code)]
+
+#[allow(dead_code)] // stories and demo share it, and neither uses all of it
+#[path = "../local/mod.rs"]
+mod local;
+
+mod harness;
+mod spine;
+mod stand_in;

@@ -1,0 +1,52 @@
+//! From a push to a deployment that is let through or blocked.
+use crate::local::events::Event;
+use crate::local::pipeline::Gate;
+use crate::local::scans::{Findings, Scan, finding};
+use crate::local::story::Story;
+
+#[tokio::test]
+async fn what_was_scanned_and_is_clean_is_let_through_at_once() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    let image = story.push("payments-api", "1.4.1").await;
+    let found = Findings::of([finding("CVE-2022-0563", "LOW")]);
+    story.scans.say(&image.scanned, [Scan::Complete(found.clone())]);
+    story.tell(&Event::scanned(&image, &found)).await;
+    story.verdict(&pipeline, &image, "PASS").await;
+
+    let stack = story.deploy("payments", &Gate::on(&image)).await;
+
+    assert_eq!(stack.status, "CREATE_COMPLETE");
+    assert_eq!((stack.outputs["Verdict"].as_str(), stack.outputs["ImageDigest"].as_str()), ("PASS", image.digest()));
+    assert!(story.released("payments").await);
+}
+
+#[tokio::test]
+async fn findings_roll_a_stack_back_before_what_waits_for_the_gate_is_made() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    let image = story.push("payments-api", "1.4.2").await;
+    let found = Findings::of([finding("CVE-2024-3094", "CRITICAL").package("xz-utils", "5.6.0")]);
+    story.scans.say(&image.scanned, [Scan::Complete(found.clone())]);
+    story.tell(&Event::scanned(&image, &found)).await;
+    story.verdict(&pipeline, &image, "BLOCK").await;
+
+    assert_eq!(story.deploy("payments", &Gate::on(&image)).await.status, "ROLLBACK_COMPLETE");
+
+    let said = story.refusal("payments").await.expect("a reason");
+    assert!(said.contains("CVE-2024-3094") && said.contains(image.digest()), "{said}");
+    assert!(!story.released("payments").await);
+}
+
+#[tokio::test]
+async fn a_bad_update_goes_back_to_what_was_there() {
+    let story = Story::new().await;
+    story.pipeline().await;
+    let (good, bad) = (story.push("payments-api", "1.4.1").await, story.push("payments-api", "1.4.2").await);
+    story.scans.say(&good.scanned, [Scan::Complete(Findings::none())]);
+    story.scans.say(&bad.scanned, [Scan::Complete(Findings::of([finding("CVE-2024-3094", "CRITICAL")]))]);
+    assert_eq!(story.deploy("payments", &Gate::on(&good)).await.status, "CREATE_COMPLETE");
+    assert_eq!(story.update("payments", &Gate::on(&bad)).await.status, "UPDATE_ROLLBACK_COMPLETE");
+    story.delete_stack("payments").await;
+    assert_eq!(story.settled("payments").await.status, "DELETE_COMPLETE");
+}
