@@ -205,10 +205,7 @@ pub fn index_without_images(gate: &Gate) -> Reason {
 }
 
 pub fn index_too_large(gate: &Gate, images: usize, most: usize) -> Reason {
-    Reason::new(format!(
-        "{} is an index of {images} images; at most {most} can be judged together.\nName the platforms that you deploy with `platforms` when this version knows it, or deploy one image by its digest.",
-        gate.label()
-    ))
+    Reason::new(format!("{} is an index of {images} images; at most {most} can be judged together.\nDeploy one of its images by digest.", gate.label()))
 }
 
 /// A repository that this pipeline cannot see.

@@ -1,5 +1,10 @@
 //! The rules, one page each. None of them needs AWS, a network or a clock.
+#![forbid(unsafe_code)]
 
+mod commands;
 mod deploying;
 mod events;
+mod judging;
+mod messages;
+mod scanning;
 mod world;

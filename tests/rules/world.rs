@@ -56,6 +56,9 @@ pub fn status(word: &str) -> Answered {
     Answered::Findings(Report { status: Some(word.into()), ..Report::default() })
 }
 
+/// The name of an effect, and what happens right before it.
+pub type Interruption = (&'static str, fn(&mut World));
+
 pub struct World {
     pub now: i64,
     pub registry: ScanSource,
@@ -79,7 +82,7 @@ pub struct World {
     /// Effects that fail, by the beginning of their name.
     pub broken: Vec<(&'static str, bool)>,
     /// Happens before the effect of this name, once.
-    pub before: Vec<(&'static str, fn(&mut World))>,
+    pub before: Vec<Interruption>,
 }
 
 impl Default for World {

@@ -31,31 +31,27 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
       return [
         consume(lanes.push.queue),
         send(lanes.scan.queue),
-        allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings', 'ecr:StartImageScan'], watched.arns),
+        allow('Images', ['ecr:BatchGetImage', 'ecr:StartImageScan'], watched.arns),
         ...scanningConfiguration(),
         allow('WhetherItIsScannedOnPush', ['ecr:BatchGetRepositoryScanningConfiguration'], watched.arns),
-        allow('Verdicts', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [verdicts.tableArn]),
+        allow('Verdicts', ['dynamodb:GetItem', 'dynamodb:PutItem'], [verdicts.tableArn]),
         ...use('readWrite', 'dynamodb', 'sqs'),
       ];
     case 'on-scan':
       return [
         consume(lanes.scan.queue, lanes.findings.queue),
         send(lanes.scan.queue),
-        allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings', 'ecr:DescribeImages'], watched.arns),
+        allow('Images', ['ecr:DescribeImageScanFindings', 'ecr:DescribeImages'], watched.arns),
         ...scanningConfiguration(),
         ...inspectorFindings(),
-        allow(
-          'Verdicts',
-          ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
-          [verdicts.tableArn],
-        ),
+        allow('Verdicts', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [verdicts.tableArn]),
         allow('WhereItRuns', ['dynamodb:Query'], [`${deployments.tableArn}/index/${BY_DIGEST}`]),
         allow('LargeFacts', ['s3:GetObject', 's3:PutObject'], [findings.arnForObjects('*')]),
         ...use('readWrite', 'dynamodb', 's3', 'sqs'),
       ];
     case 'on-deploy':
+      // Parking adds messages to the scan queue, and queries of who waits.
       return [
-        send(lanes.scan.queue),
         allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings'], watched.arns),
         ...scanningConfiguration(),
         ...inspectorFindings(),
@@ -64,19 +60,16 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
           ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
           [verdicts.tableArn],
         ),
-        allow(
-          'RequestsAndDeployments', // a transaction needs the permissions of its parts
-          ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'],
-          [requests.tableArn, deployments.tableArn],
-        ),
+        // A transaction needs the permissions of its parts.
+        allow('Requests', ['dynamodb:PutItem', 'dynamodb:UpdateItem'], [requests.tableArn]),
+        allow('Deployments', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'], [deployments.tableArn]),
         allow('LargeFacts', ['s3:GetObject', 's3:PutObject'], [findings.arnForObjects('*')]),
         allow('IsThisARollback', ['cloudformation:DescribeStacks'], [things.stacksArn]),
-        ...use('readWrite', 'dynamodb', 's3', 'sqs'),
+        ...use('readWrite', 'dynamodb', 's3'),
       ];
     case 'on-sweep':
       return [
-        allow('Read', ['dynamodb:GetItem'], [verdicts.tableArn, requests.tableArn]),
-        allow('Search', ['dynamodb:Query'], [verdicts.tableArn, requests.tableArn, `${requests.tableArn}/index/${OPEN_BY_DUE}`]),
+        allow('WhoHasNoAnswer', ['dynamodb:Query'], [`${requests.tableArn}/index/${OPEN_BY_DUE}`]),
         ...use('read', 'dynamodb'),
       ];
   }

@@ -49,10 +49,11 @@ export function createParts(scope: Construct, props: PartsProps): void {
     PIPELINE_POLICY: props.policy,
   };
   const needed: Record<FunctionKey, (keyof typeof variables)[]> = {
-    'on-push': ['PIPELINE', 'VERDICTS_TABLE', 'SCAN_QUEUE_URL'],
+    // Whoever writes a row writes the pipeline's verdict into it.
+    'on-push': ['PIPELINE', 'VERDICTS_TABLE', 'SCAN_QUEUE_URL', 'PIPELINE_POLICY'],
     'on-scan': ['PIPELINE', 'VERDICTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
-    'on-deploy': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET'],
-    'on-sweep': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'PIPELINE_POLICY'],
+    'on-deploy': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
+    'on-sweep': ['PIPELINE', 'REQUESTS_TABLE'],
   };
 
   const functions = forEachFunction((key) => {

@@ -1,0 +1,195 @@
+//! The commands, as a person runs them: the binary itself, its output and its exit code.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+fn run(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-scan-verifier"));
+    let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A usage error ends the command before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn judge(arguments: &[&str], input: &Value) -> (i32, Value) {
+    let (exit, stdout, stderr) = run(&[&["judge", "--format", "json"], arguments, &["-"]].concat(), &input.to_string());
+    (exit, serde_json::from_str(&stdout).unwrap_or(Value::String(stderr)))
+}
+
+fn basic(status: &str, findings: Value) -> Value {
+    json!({
+        "imageScanStatus": {"status": status},
+        "imageScanFindings": {"findings": findings, "imageScanCompletedAt": "2026-03-14T09:26:53+01:00", "findingSeverityCounts": {}}
+    })
+}
+
+fn high() -> Value {
+    let attributes = json!([{"key": "package_name", "value": "openssl"}, {"key": "package_version", "value": "3.0.1"}]);
+    json!([{"name": "CVE-2026-1", "severity": "HIGH", "attributes": attributes}, {"name": "CVE-2026-2"}])
+}
+
+fn inspectors(id: &str, severity: &str, status: &str) -> Value {
+    json!({
+        "findingArn": format!("arn:aws:inspector2:eu-west-1:123456789012:finding/{id}"),
+        "severity": severity,
+        "status": status,
+        "packageVulnerabilityDetails": {
+            "vulnerabilityId": id,
+            "vulnerablePackages": [{"name": "xz-utils", "version": "5.6.0", "fixedInVersion": "5.6.1"}, {"name": "other", "version": "1", "fixedInVersion": "NotAvailable"}]
+        },
+        "resources": [{"type": "AWS_ECR_CONTAINER_IMAGE", "id": "x"}]
+    })
+}
+
+#[test]
+fn the_exit_code_is_the_verdict() {
+    let mut page = basic("COMPLETE", json!([]));
+    page["nextToken"] = json!("more");
+    let mut cut = basic("COMPLETE", json!([]));
+    cut["NextToken"] = json!("more, by --max-items");
+    let mut counted = basic("COMPLETE", json!([]));
+    counted["imageScanFindings"]["findingSeverityCounts"] = json!({"HIGH": 1});
+    let mut unfinished = basic("COMPLETE", json!([]));
+    unfinished["imageScanFindings"].as_object_mut().unwrap().remove("imageScanCompletedAt");
+    let mut page_that_blocks = basic("COMPLETE", high());
+    page_that_blocks["nextToken"] = json!("more");
+    for (input, exit, verdict, state) in [
+        (basic("COMPLETE", json!([])), 0, "PASS", "COMPLETE"),
+        (basic("COMPLETE", high()), 2, "BLOCK", "COMPLETE"),
+        (basic("ACTIVE", json!([])), 0, "PASS", "COMPLETE"),
+        (basic("IN_PROGRESS", json!([])), 3, "PENDING", "RUNNING"),
+        (basic("FAILED", json!([])), 3, "UNSCANNED", "FAILED"),
+        (basic("UNSUPPORTED_IMAGE", json!([])), 3, "UNSCANNED", "UNSUPPORTED"),
+        (basic("SOMETHING_NEW", json!([])), 3, "PENDING", "SOMETHING_NEW"),
+        (json!({"imageScanStatus": {"status": "PENDING"}}), 3, "PENDING", "RUNNING"),
+        (page, 3, "PENDING", "RUNNING"),
+        (cut, 3, "PENDING", "RUNNING"),
+        (counted, 3, "PENDING", "COUNTS_DISAGREE"),
+        (unfinished, 3, "PENDING", "RUNNING"),
+        (page_that_blocks, 2, "BLOCK", "RUNNING"), // incomplete facts can refuse
+    ] {
+        let (code, report) = judge(&["--severity-threshold", "HIGH"], &input);
+        assert_eq!((code, report["verdict"].as_str(), report["scanState"].as_str()), (exit, Some(verdict), Some(state)), "{input}");
+    }
+}
+
+#[test]
+fn a_report_has_everything_and_leaves_nothing_out() {
+    let findings = json!([
+        inspectors("CVE-2024-3094", "CRITICAL", "ACTIVE"),
+        inspectors("CVE-1", "HIGH", "SUPPRESSED"),
+        inspectors("CVE-2", "HIGH", "CLOSED"),
+        inspectors("CVE-3", "HIGH", "ACTIVE"),
+        inspectors("CVE-4", "UNTRIAGED", "ACTIVE"),
+        inspectors("CVE-5", "LOW", "ACTIVE"),
+    ]);
+    let input = json!({
+        "imageScanStatus": {"status": "ACTIVE", "description": "Continuous scan is selected for image."},
+        "imageScanFindings": {"enhancedFindings": findings, "imageScanCompletedAt": 1773480413.5, "findingSeverityCounts": {"CRITICAL": 1}}
+    });
+    let (exit, report) = judge(&["--severity", "CRITICAL,HIGH", "--ignore", "CVE-3", "--ignore", "CVE-none"], &input);
+    let item = |id: &str, severity: &str| json!({"id": id, "severity": severity, "package": "xz-utils", "installedVersion": "5.6.0", "fixedVersion": "5.6.1"});
+    let with = |mut item: Value, name: &str, value: &str| {
+        item[name] = json!(value);
+        item
+    };
+    assert_eq!(exit, 2);
+    assert_eq!(
+        report,
+        json!({
+            "schemaVersion": 1,
+            "verdict": "BLOCK",
+            "scanState": "COMPLETE",
+            "counts": {"CRITICAL": 1, "UNTRIAGED": 1, "LOW": 1},
+            "blocking": [item("CVE-2024-3094", "CRITICAL")],
+            "ignored": [with(item("CVE-3", "HIGH"), "ignoredBy", "CVE-3")],
+            "unusedIgnores": ["CVE-none"],
+            "unrated": [item("CVE-4", "UNTRIAGED")],
+            "suppressed": [with(item("CVE-1", "HIGH"), "status", "SUPPRESSED"), with(item("CVE-2", "HIGH"), "status", "CLOSED")],
+            "evidence": {"source": "ENHANCED", "status": "ACTIVE", "completedAt": "2026-03-14T09:26:53.5Z", "statedCounts": {"CRITICAL": 1}, "reads": 1}
+        })
+    );
+}
+
+#[test]
+fn an_unrated_finding_blocks_only_when_it_is_named() {
+    for (arguments, exit) in [(["--severity-threshold", "INFORMATIONAL"], 0), (["--severity", "UNDEFINED"], 2), (["--severity", "UNTRIAGED"], 0)] {
+        let (code, report) = judge(&arguments, &basic("COMPLETE", json!([{"name": "CVE-1"}])));
+        assert_eq!((code, report["unrated"][0]["severity"].as_str()), (exit, Some("UNDEFINED")), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_list_of_findings_proves_no_scan() {
+    let machine = json!({"findingArn": "a", "severity": "CRITICAL", "resources": [{"type": "AWS_EC2_INSTANCE", "id": "i-1"}]});
+    for (findings, exit) in [
+        (json!([]), 3),
+        (json!([machine]), 3),
+        (json!([machine, inspectors("CVE-1", "CRITICAL", "ACTIVE")]), 2),
+        (json!([inspectors("CVE-1", "CRITICAL", "CLOSED")]), 3),
+    ] {
+        assert_eq!(judge(&[], &json!({"findings": findings})).0, exit, "{findings}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_never_clean_and_names_what_is_wrong() {
+    let complete = |body: Value| json!({"imageScanStatus": {"status": "COMPLETE"}, "imageScanFindings": body});
+    for (input, names) in [
+        ("{", "this is not JSON"),
+        ("[]", "neither an answer of"),
+        ("{}", "neither an answer of"),
+        (r#"{"data":{"imageScanStatus":{"status":"COMPLETE"}}}"#, "inside something else"),
+        (r#"{"findings":[],"imageScanCompletedAt":"2026-03-14T09:26:53Z"}"#, "neither an answer of"),
+        (r#"{"findings":[{"name":"CVE-1"}]}"#, "`findings[0].resources` is missing"),
+        (r#"{"imageScanStatus":{}}"#, "`imageScanStatus.status` is missing"),
+        (r#"{"imageScanStatus":{"status":"COMPLETE"}}"#, "`imageScanFindings` is missing"),
+        (&complete(json!({"imageScanCompletedAt": "2026-03-14T09:26:53Z"})).to_string(), "`imageScanFindings.findings` (or `enhancedFindings`) is missing"),
+        (&complete(json!({"findings": {}})).to_string(), "`imageScanFindings.findings` is not a list"),
+        (&complete(json!({"findings": [{"severity": "HIGH"}]})).to_string(), "`imageScanFindings.findings[0].name` is missing"),
+        (&complete(json!({"findings": [{"name": "CVE-1", "severity": 7}]})).to_string(), "`imageScanFindings.findings[0].severity` is not a text"),
+        (&complete(json!({"findings": [], "imageScanCompletedAt": "yesterday"})).to_string(), "imageScanCompletedAt` is not a time"),
+        (&complete(json!({"findings": [], "findingSeverityCounts": {"HIGH": -1}})).to_string(), "findingSeverityCounts.HIGH` is not a whole number"),
+    ] {
+        let (exit, stdout, stderr) = run(&["judge", "-"], input);
+        assert_eq!((exit, stdout.as_str()), (1, ""), "{input}");
+        assert!(stderr.starts_with("judge: ") && stderr.contains(names) && stderr.contains("the AWS CLI"), "{input}: {stderr}");
+    }
+}
+
+#[test]
+fn a_usage_error_is_1_because_2_means_blocked() {
+    for arguments in [
+        &["judge"][..],
+        &["judge", "--severity", "HIGH", "--severity-threshold", "HIGH", "-"],
+        &["judge", "--severity", "high", "-"],
+        &["judge", "--severity-threshold", "UNDEFINED", "-"],
+        &["judge", "no such file"],
+        &["judge", "--no-such-flag", "-"],
+        &["no-such-command"],
+        &[],
+    ] {
+        let (exit, _, stderr) = run(arguments, &basic("COMPLETE", json!([])).to_string());
+        assert_eq!((exit, stderr.is_empty()), (1, false), "{arguments:?}: {stderr}");
+    }
+    for arguments in [&["--help"][..], &["judge", "--help"], &["--version"]] {
+        assert_eq!(run(arguments, "").0, 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_person_reads_what_blocks_and_why() {
+    let (_, stdout, _) = run(&["judge", "--severity-threshold", "HIGH", "--ignore", "CVE-none", "-"], &basic("COMPLETE", high()).to_string());
+    for line in [
+        "BLOCK (severity HIGH or above)",
+        "Scan: BASIC, COMPLETE, completed 2026-03-14T08:26:53Z",
+        "Findings: HIGH: 1, UNDEFINED: 1",
+        "  HIGH          CVE-2026-1  openssl 3.0.1, no fix known",
+        "  CVE-none",
+    ] {
+        assert!(stdout.lines().any(|found| found == line), "{line}\nis not in\n{stdout}");
+    }
+}

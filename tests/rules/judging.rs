@@ -1,0 +1,269 @@
+//! Laws of judging, and of what a row makes of news that come doubled, late and in any order.
+
+use ecr_scan_verifier::domain::finding::{Counts, Finding, FindingStatus, Rating};
+use ecr_scan_verifier::domain::head::{Change, EventCounts, Head, News, merge};
+use ecr_scan_verifier::domain::judge::judge;
+use ecr_scan_verifier::domain::policy::Policy;
+use ecr_scan_verifier::domain::scan::{Answer, Answered, Reading, Report, ScanSource, ScanState, understand};
+use proptest::prelude::*;
+
+use crate::world::{at, complete, digest, finding, repository};
+
+const WORDS: [&str; 8] = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED", "UNTRIAGED", "SEVERE"];
+
+fn any_finding() -> impl Strategy<Value = Finding> {
+    let status = prop_oneof![3 => Just(FindingStatus::Active), 1 => Just(FindingStatus::Suppressed), 1 => Just(FindingStatus::Closed)];
+    (0..6_u8, prop::sample::select(&WORDS[..]), status, any::<bool>()).prop_map(|(id, word, status, has_arn)| Finding {
+        id: format!("CVE-{id}"),
+        severity: Rating::parse(Some(word)),
+        arn: has_arn.then(|| format!("arn:{id}")),
+        status,
+        packages: vec![],
+    })
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let ignores = prop::collection::vec((0..6_u8, any::<bool>()).prop_map(|(id, arn)| if arn { format!("arn:{id}") } else { format!("CVE-{id}") }), 0..3);
+    let threshold = prop::sample::select(&WORDS[..5]).prop_map(|word| (None, Some(word)));
+    let members = prop::sample::subsequence(&WORDS[..7], 1..4).prop_map(|words| (Some(words.into_iter().map(str::to_owned).collect::<Vec<_>>()), None));
+    (prop_oneof![threshold, members], ignores).prop_map(|((severity, threshold), ignore)| Policy::from_words(severity.as_deref(), threshold, ignore).unwrap())
+}
+
+proptest! {
+    #[test]
+    fn every_finding_is_in_exactly_one_place(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
+        let judgement = judge(&findings, &policy);
+        let places = judgement.blocking.len() + judgement.tolerated.len() + judgement.ignored.len() + judgement.suppressed.len();
+        prop_assert_eq!(places, findings.len());
+        prop_assert_eq!(judgement.counts.total() as usize, judgement.blocking.len() + judgement.tolerated.len());
+    }
+
+    #[test]
+    fn the_order_of_findings_does_not_matter(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
+        let backwards: Vec<Finding> = findings.iter().rev().cloned().collect();
+        let (one, other) = (judge(&findings, &policy), judge(&backwards, &policy));
+        prop_assert_eq!(one.blocks(), other.blocks());
+        prop_assert_eq!((one.counts, one.unused_ignores), (other.counts, other.unused_ignores));
+    }
+
+    #[test]
+    fn taking_a_finding_away_never_blocks(findings in prop::collection::vec(any_finding(), 1..12), policy in any_policy(), without in any::<prop::sample::Index>()) {
+        let mut fewer = findings.clone();
+        fewer.remove(without.index(findings.len()));
+        prop_assert!(judge(&fewer, &policy).blocking.len() <= judge(&findings, &policy).blocking.len());
+    }
+
+    #[test]
+    fn raising_the_threshold_never_blocks_more(findings in prop::collection::vec(any_finding(), 0..12), low in 0..5_usize, high in 0..5_usize) {
+        let under = |word: &str| judge(&findings, &Policy::from_words(None, Some(word), []).unwrap()).blocking.len();
+        let (strict, lax) = (low.max(high), low.min(high)); // WORDS begins with the worst
+        prop_assert!(under(WORDS[lax]) <= under(WORDS[strict]));
+    }
+
+    #[test]
+    fn ignoring_more_never_blocks_more_and_an_unused_ignore_changes_nothing(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
+        let mut more = policy.clone();
+        more.ignore_findings.insert("CVE-3".into());
+        let (before, after) = (judge(&findings, &policy), judge(&findings, &more));
+        prop_assert!(after.blocking.len() <= before.blocking.len());
+        let mut useless = policy.clone();
+        useless.ignore_findings.insert("CVE-none".into());
+        let useless = judge(&findings, &useless);
+        prop_assert_eq!(&useless.blocking, &before.blocking);
+        prop_assert!(useless.unused_ignores.contains(&"CVE-none"));
+    }
+
+    #[test]
+    fn counts_alone_judge_as_the_findings_do_where_nothing_is_ignored(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
+        let policy = Policy { ignore_findings: Default::default(), ..policy };
+        let counts = Counts::of(findings.iter().filter(|finding| finding.counts()));
+        prop_assert_eq!(policy.blocking_in(&counts), judge(&findings, &policy).blocking.len() as u64);
+    }
+
+    #[test]
+    fn a_policy_survives_its_text(policy in any_policy()) {
+        prop_assert_eq!(Policy::parse(&policy.canonical()).unwrap(), policy);
+    }
+}
+
+// --- what a row makes of news ---
+
+fn reading(source: ScanSource, read_at: i64, what: Answered) -> Reading {
+    understand(Answer { source, what, coverage: None, pushed_at: None, read_at: at(read_at) })
+}
+
+fn apply(old: Option<&Head>, news: &News) -> Option<Head> {
+    match merge(old, &digest("app"), &repository(), std::slice::from_ref(news), &[Policy::default()]) {
+        Change::Same => old.cloned(),
+        Change::Write(head) => Some(*head),
+    }
+}
+
+fn after(news: &[News]) -> Head {
+    let mut head = None;
+    for item in news {
+        head = apply(head.as_ref(), item);
+    }
+    head.expect("there was news")
+}
+
+/// One scanner's answers over a short life: complete ones with a few lists, waiting ones, and final refusals.
+fn any_reading() -> impl Strategy<Value = Reading> {
+    let lists = [vec![], vec![finding("CVE-1", "CRITICAL")], vec![finding("CVE-1", "CRITICAL"), finding("CVE-2", "LOW")]];
+    let word = prop::sample::select(&["PENDING", "ACTIVE", "FAILED", "SCAN_ELIGIBILITY_EXPIRED", "IMAGE_ARCHIVED", "SOMETHING_NEW"][..]);
+    let answer = prop_oneof![
+        4 => (0..3_i64, 0..3_usize).prop_map(move |(completed, list)| complete(ScanSource::Enhanced, completed * 10, &lists[list])),
+        3 => word.prop_map(|word| Answered::Findings(Report { status: Some(word.into()), ..Report::default() })),
+        1 => Just(Answered::NoScan),
+    ];
+    (0..8_i64, answer).prop_map(|(read_at, what)| reading(ScanSource::Enhanced, 30 + read_at * 10, what))
+}
+
+/// Two readings of one moment that say different things cannot both be had from one scanner.
+fn life() -> impl Strategy<Value = Vec<News>> {
+    prop::collection::vec(any_reading(), 1..6).prop_map(|mut readings| {
+        readings.sort_by_key(|reading| reading.read_at);
+        readings.dedup_by_key(|reading| reading.read_at);
+        readings.into_iter().map(News::Scan).collect()
+    })
+}
+
+/// What a gate goes by.
+fn essence(head: &Head) -> (ScanState, Option<(String, jiff::Timestamp)>) {
+    (head.state(), head.valid_result().map(|result| (result.facts.as_str().to_owned(), result.completed_at)))
+}
+
+proptest! {
+    #[test]
+    fn what_was_merged_once_changes_nothing_the_second_time(news in life(), again in any::<prop::sample::Index>()) {
+        let head = after(&news);
+        let twice = apply(Some(&head), &news[again.index(news.len())]).unwrap();
+        prop_assert_eq!(head, twice);
+    }
+
+    #[test]
+    fn the_order_in_which_readings_arrive_does_not_matter(news in life().prop_shuffle(), seed in any::<u64>()) {
+        let mut sorted = news.clone();
+        sorted.sort_by_key(|item| match item { News::Scan(reading) => reading.read_at, _ => unreachable!() });
+        let mut shuffled = news;
+        let len = shuffled.len();
+        shuffled.rotate_left((seed as usize) % len);
+        prop_assert_eq!(essence(&after(&sorted)), essence(&after(&shuffled)));
+    }
+
+    /// The law that keeps images out: whatever arrives in whatever order, a list is called whole only when the newest two
+    /// readings of it, 20 s apart, were equal and nothing else was read in between.
+    #[test]
+    fn a_list_is_never_called_whole_before_it_was_seen_twice(news in life().prop_shuffle()) {
+        let head = after(&news);
+        if let Some((result, true)) = head.complete() {
+            let equal = |reading: &&Reading| reading.facts.as_ref().is_some_and(|facts| *facts.hash() == result.facts) && reading.state == ScanState::Complete;
+            let readings: Vec<&Reading> = news.iter().map(|item| match item { News::Scan(reading) => reading, _ => unreachable!() }).collect();
+            let first = readings.iter().copied().filter(equal).map(|reading| reading.read_at).filter(|read_at| *read_at >= result.completed_at).min().unwrap();
+            prop_assert!(result.read_at.duration_since(first).as_secs() >= 20);
+        }
+    }
+}
+
+#[test]
+fn a_list_that_grows_is_never_passed_early() {
+    let enhanced = ScanSource::Enhanced;
+    let one = [finding("CVE-1", "LOW")];
+    let three = [finding("CVE-1", "LOW"), finding("CVE-2", "LOW"), finding("CVE-3", "CRITICAL")];
+    let empty_and_active = Answered::Findings(Report { status: Some("ACTIVE".into()), listed: true, ..Report::default() });
+    let mut head = None;
+    for (read_at, what, settled) in [
+        (0, empty_and_active.clone(), None),
+        (30, empty_and_active, None), // the same for 30 s, and still nothing that is complete
+        (40, complete(enhanced, 35, &one), Some(false)),
+        (59, complete(enhanced, 35, &one), Some(false)),
+        (100, complete(enhanced, 35, &three), Some(false)),
+        (119, complete(enhanced, 35, &three), Some(false)),
+        (120, complete(enhanced, 35, &three), Some(true)),
+    ] {
+        head = apply(head.as_ref(), &News::Scan(reading(enhanced, read_at, what)));
+        assert_eq!(head.as_ref().unwrap().complete().map(|(_, settled)| settled), settled, "read at {read_at}");
+    }
+    assert_eq!(head.unwrap().verdict, "BLOCK (1 of CRITICAL: 1, LOW: 2)");
+}
+
+#[test]
+fn the_counts_of_the_event_prove_a_list_only_when_they_agree() {
+    let counts = |critical, total, event_at| News::ScanEnded(EventCounts { at: at(event_at), critical, high: 0, medium: 0, total });
+    let list = [finding("CVE-1", "CRITICAL"), finding("CVE-2", "LOW")];
+    let read = News::Scan(reading(ScanSource::Enhanced, 60, complete(ScanSource::Enhanced, 50, &list)));
+    for (event, proven) in [
+        (counts(1, 2, 55), true),
+        (counts(1, 3, 55), false), // one is still missing
+        (counts(0, 2, 55), false),
+        (counts(1, 1, 55), false),
+        (counts(1, 2, -100), false), // of an earlier scan
+    ] {
+        for order in [[&event, &read], [&read, &event]] {
+            let head = after(&order.map(Clone::clone));
+            assert_eq!(head.complete().map(|(_, settled)| settled), Some(proven), "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_reading_proves_nothing_about_a_scan_that_ended_after_the_first() {
+    let list = [finding("CVE-1", "LOW")];
+    let read = |read_at, completed| News::Scan(reading(ScanSource::Enhanced, read_at, complete(ScanSource::Enhanced, completed, &list)));
+    let head = after(&[read(10, 5), read(60, 50)]);
+    assert_eq!(head.complete().map(|(_, settled)| settled), Some(false));
+    let head = apply(Some(&head), &read(81, 50)).unwrap();
+    assert_eq!(head.complete().map(|(_, settled)| settled), Some(true));
+}
+
+#[test]
+fn a_count_above_the_list_is_running_twice_and_then_a_disagreement() {
+    let above = |read_at| {
+        let counts = Counts::from(std::collections::BTreeMap::from([("HIGH".to_owned(), 2)]));
+        let report = Report { status: Some("COMPLETE".into()), completed_at: Some(at(5)), listed: true, stated_counts: Some(counts), ..Report::default() };
+        News::Scan(reading(ScanSource::Basic, read_at, Answered::Findings(report)))
+    };
+    for (news, state) in [
+        (vec![above(10)], ScanState::Running),
+        (vec![above(10), above(25)], ScanState::Running),
+        (vec![above(10), above(10), above(10)], ScanState::Running), // one reading, delivered three times
+        (vec![above(10), above(25), above(55)], ScanState::CountsDisagree),
+    ] {
+        let head = after(&news);
+        assert_eq!((head.state(), head.complete().is_none()), (state, true), "{} readings", news.len());
+    }
+}
+
+#[test]
+fn what_the_scanner_takes_back_does_not_count_any_more() {
+    let clean = |read_at| News::Scan(reading(ScanSource::Basic, read_at, complete(ScanSource::Basic, 5, &[])));
+    let word = |read_at, word: &str| News::Scan(reading(ScanSource::Basic, read_at, crate::world::status(word)));
+    for (news, state) in [
+        (vec![clean(10), word(20, "PENDING")], ScanState::Complete), // a re-scan under way takes nothing away
+        (vec![clean(10), word(20, "IMAGE_ARCHIVED")], ScanState::Archived),
+        (vec![word(20, "IMAGE_ARCHIVED"), clean(10)], ScanState::Archived),
+        (vec![clean(10), word(20, "IMAGE_ARCHIVED"), word(30, "PENDING")], ScanState::Running),
+        (vec![clean(10), word(20, "IMAGE_ARCHIVED"), clean(30)], ScanState::Complete),
+        (vec![clean(10), News::Scan(reading(ScanSource::Basic, 20, Answered::NoImage))], ScanState::Deleted),
+    ] {
+        assert_eq!(after(&news).state(), state, "{news:?}");
+    }
+}
+
+#[test]
+fn another_scanner_in_charge_makes_the_old_result_void() {
+    let basic = News::Scan(reading(ScanSource::Basic, 10, complete(ScanSource::Basic, 5, &[])));
+    let nothing_yet = News::Scan(reading(ScanSource::Enhanced, 20, Answered::NoScan));
+    assert_eq!(after(&[basic.clone(), nothing_yet.clone()]).state(), ScanState::NotFound);
+    let enhanced = News::Scan(reading(ScanSource::Enhanced, 30, complete(ScanSource::Enhanced, 4, &[finding("CVE-1", "LOW")])));
+    let head = after(&[basic, nothing_yet, enhanced]);
+    assert_eq!(head.complete().map(|(result, settled)| (result.source, settled)), Some((ScanSource::Enhanced, false)));
+}
+
+#[test]
+fn an_image_knows_its_tags_and_indexes_newest_first() {
+    let pushed = |tag: &str, second| News::Pushed { kind: Default::default(), tag: Some(tag.into()), at: Some(at(second)) };
+    let head = after(&[pushed("1.0", 10), pushed("2.0", 20), pushed("0.9", 5), pushed("2.0", 20), News::PartOf(digest("index"))]);
+    assert_eq!(head.tags, ["2.0", "1.0", "0.9"]);
+    assert_eq!((head.pushed_at, head.parents.as_slice()), (Some(at(20)), &[digest("index")][..]));
+}

@@ -1,0 +1,109 @@
+//! Every sentence of a refused deployment, as CloudFormation's user reads it. The golden files are the review.
+
+use ecr_scan_verifier::domain::finding::{Counts, Finding, FindingStatus, Rating};
+use ecr_scan_verifier::domain::message::{self, Blocked, NotYet};
+use ecr_scan_verifier::domain::policy::Policy;
+use ecr_scan_verifier::domain::request::{Answer, Reason, Ruling};
+use ecr_scan_verifier::domain::scan::{ScanSource, ScanState};
+
+use crate::world::*;
+
+/// What stands in the stack's events.
+fn shown(reason: Reason) -> String {
+    let answer = Answer::new(&create("app"), &Ruling::Failed(reason));
+    let body: serde_json::Value = serde_json::from_str(answer.as_str()).unwrap();
+    body["Reason"].as_str().unwrap().to_owned() + "\n"
+}
+
+fn golden(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+#[test]
+fn blocked() {
+    let create = create_by_tag("1.4.2");
+    let mut gate = create.gate.unwrap();
+    gate.policy = Policy::from_words(Some(&["CRITICAL".into(), "HIGH".into()]), None, ["CVE-2020-1".into()]).unwrap();
+    let list = [
+        in_package(finding("CVE-2024-3094", "CRITICAL"), "xz-utils", "5.6.0", Some("5.6.1")),
+        in_package(in_package(finding("CVE-2023-4911", "HIGH"), "glibc", "2.36", None), "glibc-dev", "2.36", None),
+    ];
+    let counts = Counts::of(list.iter().chain(&[finding("CVE-2", "LOW"), finding("CVE-3", "UNTRIAGED")]));
+    let unrated = Counts::of(&[finding("CVE-3", "UNTRIAGED")]);
+    let image = child("app", "linux/arm64");
+    let blocked = Blocked {
+        gate: &gate,
+        image: &image,
+        source: ScanSource::Enhanced,
+        counts: &counts,
+        blocking: 2,
+        list: list.iter().collect(),
+        ignored: 1,
+        unrated: &unrated,
+        also: 1,
+    };
+    golden("blocked", &shown(message::found_vulnerabilities(&blocked)));
+
+    let many: Vec<Finding> = (0..60).map(|n| in_package(finding(&format!("CVE-2024-{n:04}"), "CRITICAL"), "openssl", "3.0.1", Some("3.0.15"))).collect();
+    let counts = Counts::of(&many);
+    let image = child("app", "");
+    let none = Counts::default();
+    let blocked = Blocked { image: &image, counts: &counts, blocking: 60, list: many.iter().collect(), ignored: 0, unrated: &none, also: 0, ..blocked };
+    golden("blocked-by-many", &shown(message::found_vulnerabilities(&blocked)));
+    golden("blocked-findings-gone", &shown(message::found_vulnerabilities(&Blocked { list: vec![], ..blocked })));
+}
+
+#[test]
+fn no_complete_result() {
+    let gate = create_by_tag("1.4.2").gate.unwrap();
+    let image = child("app", "linux/arm64");
+    let states = [
+        ScanState::NotFound,
+        ScanState::Running,
+        ScanState::CoveragePending,
+        ScanState::LimitExceeded,
+        ScanState::FindingsUnavailable,
+        ScanState::CountsDisagree,
+        ScanState::Unknown("SOMETHING_NEW".into()),
+    ];
+    let mut text: Vec<String> = states.iter().map(|state| shown(message::no_complete_result(&gate, &image, NotYet::State(state)))).collect();
+    text.extend([NotYet::Unsettled, NotYet::FindingsGone].map(|why| shown(message::no_complete_result(&gate, &image, why))));
+    assert!(text.iter().all(|text| text.starts_with("No complete scan result for payments-api:1.4.2 yet (") && !text.contains("timed out")));
+    golden("no-complete-result", &text.join("---\n"));
+}
+
+#[test]
+fn unscanned() {
+    let gate = create_by_tag("1.4.2").gate.unwrap();
+    let states = [ScanState::Failed("The scan failed.".into()), ScanState::Unsupported, ScanState::EligibilityExpired, ScanState::Archived, ScanState::Deleted];
+    let text = states.map(|state| shown(message::unscanned(&gate, &child("app", ""), &state)));
+    golden("unscanned", &text.join("---\n"));
+}
+
+#[test]
+fn refused() {
+    let gate = create_by_tag("1.4.2").gate.unwrap();
+    let abroad = asking(create_by_tag("1.4.2"), |gate| gate.repository.account = "210987654321".into()).gate.unwrap();
+    let text = [
+        message::start_scan_is_disabled(),
+        message::enhanced_is_off(&gate),
+        message::image_not_found(&gate),
+        message::tag_moved(&gate, &digest("app")),
+        message::not_an_image(&gate, "application/vnd.cncf.helm.config.v1+json"),
+        message::index_without_images(&gate),
+        message::index_too_large(&gate, 41, 40),
+        message::foreign_repository(&abroad, "123456789012", "eu-west-1"),
+        message::rollback_without_record(&gate),
+    ];
+    golden("refused", &text.map(shown).join("---\n"));
+}
+
+#[test]
+fn a_suppressed_finding_says_so() {
+    let suppressed = Finding { id: "CVE-1".into(), severity: Rating::parse(Some("HIGH")), arn: None, status: FindingStatus::Suppressed, packages: vec![] };
+    assert_eq!(message::finding_line(&suppressed), "  HIGH          CVE-1 [suppressed]");
+}

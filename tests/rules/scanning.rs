@@ -1,0 +1,133 @@
+//! The scan protocol: what an event makes of the row, what it costs, and when it looks again.
+
+use ecr_scan_verifier::domain::head::EventCounts;
+use ecr_scan_verifier::domain::protocol::Outcome;
+use ecr_scan_verifier::domain::protocol::scan::Hints;
+use ecr_scan_verifier::domain::scan::{Answered, Report, ScanSource};
+
+use crate::world::*;
+
+fn looks(world: &World) -> usize {
+    world.did.iter().filter(|name| *name == "Look").count()
+}
+
+#[test]
+fn a_finished_basic_scan_is_read_once_and_judged() {
+    let mut world = World::default();
+    world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "CRITICAL")])]);
+    assert_eq!(world.scan_ends("app"), Outcome::Done("BLOCK (1 of CRITICAL: 1)".into()));
+    assert_eq!(world.did, ["ReadHeads", "Look", "ReadPolicies", "PutFacts", "WriteHead"], "findings before the row that refers to them");
+}
+
+#[test]
+fn an_event_older_than_the_last_reading_costs_no_call_of_the_scanner() {
+    let mut world = World::default();
+    world.scans("app", [complete(ScanSource::Enhanced, 50, &[])]);
+    world.registry = ScanSource::Enhanced;
+    world.now = 200;
+    world.scan_ends("app");
+    for (second, expected) in [(139, 1), (141, 2), (300, 3)] {
+        world.scan_with("app", Hints { newest: Some(at(second)), ..Hints::default() });
+        assert_eq!(looks(&world), expected, "event of {second}, last reading of 200");
+    }
+    // Its counts are evidence all the same.
+    world.scan_with(
+        "app",
+        Hints { newest: Some(at(60)), counts: Some(EventCounts { at: at(60), critical: 0, high: 0, medium: 0, total: 0 }), ..Hints::default() },
+    );
+    assert_eq!(looks(&world), 3);
+    assert_eq!(world.heads[&digest("app")].verdict, "PASS");
+}
+
+#[test]
+fn what_is_not_final_is_looked_at_again_three_times_and_no_more() {
+    let unsure = complete(ScanSource::Enhanced, 50, &[]);
+    let disagree = Answered::Findings(Report {
+        status: Some("COMPLETE".into()),
+        completed_at: Some(at(50)),
+        listed: true,
+        stated_counts: Some(std::collections::BTreeMap::from([("HIGH".to_owned(), 1)]).into()),
+        ..Report::default()
+    });
+    for (registry, answer, waits) in [
+        (ScanSource::Enhanced, unsure, [Some(22), Some(30), Some(60), None]),
+        (ScanSource::Basic, status("PENDING"), [Some(15), Some(30), Some(60), None]),
+        (ScanSource::Basic, Answered::NoScan, [Some(15), Some(30), Some(60), None]),
+        (ScanSource::Basic, disagree, [Some(15), Some(30), None, None]), // the third reading settles it
+        (ScanSource::Basic, status("FAILED"), [None, None, None, None]),
+        (ScanSource::Basic, complete(ScanSource::Basic, 50, &[]), [None, None, None, None]),
+    ] {
+        let mut world = World { registry, ..World::default() };
+        world.scans("app", [answer.clone()]);
+        for (n, wait) in waits.iter().enumerate() {
+            world.look_again.clear();
+            world.now += 1;
+            world.scan_with("app", Hints { looked_again: n as u32, must_look: true, ..Hints::default() });
+            let expected: Vec<_> = wait.iter().map(|seconds| (n as u32 + 1, *seconds)).collect();
+            let asked: Vec<_> = world.look_again.iter().map(|(n, after)| (*n, after.as_secs())).collect();
+            assert_eq!(asked, expected, "{answer:?} after {n} looks");
+        }
+    }
+}
+
+#[test]
+fn two_equal_readings_make_a_pass() {
+    let mut world = World { registry: ScanSource::Enhanced, ..World::default() };
+    world.scans("app", [complete(ScanSource::Enhanced, 50, &[])]);
+    world.scan_ends("app");
+    assert_eq!(world.heads[&digest("app")].verdict, "PENDING (not proven whole yet)");
+    let (n, after) = world.look_again.pop().unwrap();
+    world.now += after.as_secs();
+    world.scan_with("app", Hints { looked_again: n, must_look: true, ..Hints::default() });
+    assert_eq!(world.heads[&digest("app")].verdict, "PASS");
+    assert!(world.look_again.is_empty());
+}
+
+#[test]
+fn findings_that_nobody_refers_to_any_more_are_let_go() {
+    let mut world = World::default();
+    world.scans("app", [complete(ScanSource::Basic, 50, &[]), complete(ScanSource::Basic, 60, &[finding("CVE-1", "LOW")])]);
+    world.scan_ends("app");
+    let old = world.heads[&digest("app")].result.clone().unwrap().facts;
+    assert!(world.expired.is_empty());
+    world.now += 100;
+    world.scan_ends("app");
+    assert_eq!(world.expired, [old]);
+}
+
+#[test]
+fn a_race_lost_five_times_goes_back_to_the_queue() {
+    let mut world = World::default();
+    world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
+    world.scan_ends("app");
+    world.now += 100;
+    for _ in 0..6 {
+        world.before.push(("WriteHead", |world| world.heads.get_mut(&digest("app")).unwrap().version += 1));
+    }
+    let outcome = world.scan_ends("app");
+    assert!(matches!(&outcome, Outcome::Redeliver(why) if why.text.contains("5 times")), "{outcome:?}");
+}
+
+#[test]
+fn whatever_cannot_be_done_is_done_again_and_nothing_is_written() {
+    for broken in ["ReadHeads", "Look", "ReadPolicies", "PutFacts"] {
+        let mut world = World { broken: vec![(broken, false)], ..World::default() };
+        world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
+        assert!(matches!(world.scan_ends("app"), Outcome::Redeliver(_)), "{broken}");
+        assert!(world.heads.is_empty(), "{broken}");
+    }
+}
+
+#[test]
+fn live_deployments_are_judged_by_their_own_policies() {
+    let mut world = World {
+        policies: vec![at_or_above("LOW"), ecr_scan_verifier::domain::policy::Policy::from_words(None, Some("LOW"), ["CVE-1".to_owned()]).unwrap()],
+        ..World::default()
+    };
+    world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "LOW")])]);
+    world.scan_ends("app");
+    let head = &world.heads[&digest("app")];
+    assert_eq!(head.blocking_under(&world.policies[0]), Some(1));
+    assert_eq!(head.blocking_under(&world.policies[1]), Some(0), "its ignore list needs the findings, so the row keeps the result");
+    assert_eq!(head.verdicts.len(), 1);
+}
