@@ -6,8 +6,9 @@ STEP := @tests/local/step.sh
 FUNCTIONS := on-push on-scan on-deploy on-sweep
 # Stories wait more than they compute.
 STORIES_AT_ONCE ?= 6
-# The functions that there are so far.
-BUILT := $(foreach f,$(FUNCTIONS),$(if $(wildcard src/bin/$(f).rs),$(f)))
+# What the stories and the demo run can be made to fail on purpose; what ships cannot (make dist).
+FAULTS := --features faults
+ARCH ?= x86_64
 export CARGO_TERM_COLOR := never
 # Lambda's machine is slow, a developer's is not: never let a test wait for an answer from outside.
 export AWS_EC2_METADATA_DISABLED := true
@@ -37,19 +38,19 @@ fmt: ## formatting
 	$(STEP) fmt cargo fmt --check
 
 clippy: ## lints; a warning is an error
-	$(STEP) clippy cargo clippy --all-targets --locked -- -D warnings
+	$(STEP) clippy cargo clippy --all-targets $(FAULTS) --locked -- -D warnings
 
 test-rules: ## the pure part, without the SDK: events, judging, messages, laws, golden files
 	$(STEP) test-rules cargo test --no-default-features --locked
 
 build: ## the functions, the CLI and the test programs, as the stories and the demo use them
-	$(STEP) build cargo build --bins --tests --examples --locked
+	$(STEP) build cargo build --bins --tests --examples $(FAULTS) --locked
 
 check-binaries: build ## no glibc newer than Lambda's, and the right machine
-	$(if $(BUILT),$(STEP) check-binaries tests/local/check_binaries.py x86_64 $(BUILT:%=$(TARGET)/debug/%))
+	$(STEP) check-binaries tests/local/check_binaries.py x86_64 $(FUNCTIONS:%=$(TARGET)/debug/%)
 
 test-unit: ## the adapters and what else needs the SDK but no AWS
-	$(STEP) test-unit cargo test --lib --bins --locked
+	$(STEP) test-unit cargo test --lib --bins $(FAULTS) --locked
 
 infra: infra/node_modules/.package-lock.json
 
@@ -70,7 +71,7 @@ $(TARGET)/synth/ecr-scan-verifier.template.json: $(shell find infra/src infra/ex
 	$(STEP) synth tests/local/synth.sh
 
 test-stories: synth ## whole ways through the system on a local AWS
-	$(STEP) test-stories env RUST_TEST_THREADS=$(STORIES_AT_ONCE) cargo test --test stories --locked
+	$(STEP) test-stories env RUST_TEST_THREADS=$(STORIES_AT_ONCE) cargo test --test stories $(FAULTS) --locked
 
 clean: ## forgets everything that was made
 	cargo clean

@@ -91,7 +91,7 @@ fn described(members: &Map<String, Value>) -> Result<Saved, Unreadable> {
     let enhanced = optional_list(body, "enhancedFindings", "imageScanFindings.enhancedFindings")?;
     if finished && basic.is_none() && enhanced.is_none() {
         // A list that is missing is not a list without findings.
-        return Err(Unreadable::Missing("imageScanFindings.findings` (or `enhancedFindings".to_owned()));
+        return Err(Unreadable::Missing("imageScanFindings.findings` or `imageScanFindings.enhancedFindings".to_owned()));
     }
     let completed = body.get("imageScanCompletedAt").filter(|at| !at.is_null());
     let completed_at = completed.map(|at| time(at).ok_or(Unreadable::Wrong("imageScanFindings.imageScanCompletedAt".into(), "a time"))).transpose()?;

@@ -23,7 +23,7 @@ echo
 
 make --silent --no-print-directory infra || exit 1
 $step python tests/local/pinned_python.py tests/local/requirements.txt "$target/python" || exit 1
-$step build cargo build --bins --examples --locked || exit 1
+$step build cargo build --bins --examples --features faults --locked || exit 1
 $step synth tests/local/synth.sh demo || exit 1
 echo
 
@@ -40,7 +40,7 @@ end() {
         sleep 0.2
     done
     kill -s KILL -- -"$story" 2>/dev/null
-    wait "$story" 2>/dev/null
+    { wait "$story"; } 2>/dev/null
     echo
     echo "Ended. Nothing is left running."
     exit 130

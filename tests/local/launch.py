@@ -7,6 +7,7 @@
   request first, so that it knows what a right answer looks like.
 - CloudFormation invokes a function asynchronously, as on AWS: it is tried again when it fails, then goes to its on-failure queue.
 - One-time schedules are looked at every second instead of every ten.
+- A change of a function ends its running copies in its own account alone.
 - A function's code is looked up in CODE_DIR when no bucket holds it: one copy for all accounts.
 - It ends, with every function it runs, as soon as whoever holds its standard input is gone, however that happened.
 
@@ -28,7 +29,7 @@ from ministack.core.responses import get_account_id, get_region, json_response, 
 
 LEANED_ON = (
     (eventbridge, "_put_events"), (eventbridge, "_dispatch_event"), (eventbridge, "_now_ts"), (custom_resource, "_PORT"), (lambda_svc, "invoke_async_with_retry"),
-    (lambda_svc, "_execute_function_with_config_scope"), (lambda_svc, "_fetch_code_from_s3"), (scheduler, "_SCHEDULE_TICK_INTERVAL"),
+    (lambda_svc, "_execute_function_with_config_scope"), (lambda_svc, "_fetch_code_from_s3"), (lambda_svc, "invalidate_worker"), (scheduler, "_SCHEDULE_TICK_INTERVAL"),
 )
 for module, name in LEANED_ON:
     assert hasattr(module, name), f"ministack changed: {module.__name__} has no {name}; see launch.py"
@@ -36,6 +37,7 @@ for module, name in LEANED_ON:
 PLANE = f"http://127.0.0.1:{os.environ['PLANE_PORT']}"
 CODE_DIR = os.environ.get("CODE_DIR", "")
 put_events, invoke_now, fetch_code = eventbridge._put_events, lambda_svc._execute_function_with_config_scope, lambda_svc._fetch_code_from_s3
+end_workers = lambda_svc.invalidate_worker
 
 
 def put_events_of_aws_too(data, allow_aws_source=False):
@@ -72,6 +74,11 @@ def fetch_code_from_bucket_or_folder(bucket, key, version_id=None):
     return fetch_code(bucket, key, version_id=version_id)
 
 
+def end_workers_of_one_account(function, qualifier=None, account=None, region=None):
+    # Without this a change of one account's function ends the running functions of that name in all the others.
+    end_workers(function, qualifier=qualifier, account=account or get_account_id(), region=region or get_region())
+
+
 def end_with_the_starter():
     while os.read(0, 4096):
         pass
@@ -82,6 +89,7 @@ assert os.getpgrp() == os.getpid(), "launch.py ends its whole process group: sta
 eventbridge._put_events = put_events_of_aws_too
 lambda_svc._execute_function_with_config_scope = invoke_as_cloudformation_does
 lambda_svc._fetch_code_from_s3 = fetch_code_from_bucket_or_folder
+lambda_svc.invalidate_worker = end_workers_of_one_account
 custom_resource._PORT = os.environ["PLANE_PORT"]
 scheduler._SCHEDULE_TICK_INTERVAL = 1
 threading.Thread(target=end_with_the_starter, daemon=True).start()

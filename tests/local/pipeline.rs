@@ -114,6 +114,11 @@ impl Gate {
 impl Story {
     /// Deploys the pipeline, with the binaries that were built last.
     pub async fn pipeline(&self) -> Pipeline {
+        self.pipeline_with(&[]).await
+    }
+
+    /// The same, with more in the functions' environment.
+    pub async fn pipeline_with(&self, environment: &[(&str, &str)]) -> Pipeline {
         let mut template = template("ecr-scan-verifier").clone();
         for function in
             template["Resources"].as_object_mut().into_iter().flat_map(|all| all.values_mut()).filter(|part| part["Type"] == "AWS::Lambda::Function")
@@ -122,6 +127,9 @@ impl Story {
             let name = properties["FunctionName"].as_str().and_then(|name| name.strip_prefix(&format!("ecr-scan-verifier-{PIPELINE}-")));
             let key = code::key(name.expect("the functions' names are fixed"));
             properties["Code"]["S3Key"] = key.into();
+            for (variable, value) in environment {
+                properties["Environment"]["Variables"][*variable] = (*value).into();
+            }
         }
         self.create_stack("ecr-scan-verifier", &template, &[]).await;
         let stack = self.settled("ecr-scan-verifier").await;

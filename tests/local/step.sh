@@ -13,6 +13,8 @@ if [ -n "$VERBOSE" ]; then
     result=${PIPESTATUS[0]}
 else
     printf '  %-16s' "$name"
+    # The end of the log has to show what failed, not where in the runtime.
+    export RUST_BACKTRACE=0
     "$@" >"$log" 2>&1
     result=$?
 fi

@@ -313,6 +313,17 @@ impl Story {
         }
     }
 
+    /// Waits until a queue has neither waiting nor running messages.
+    pub async fn drained(&self, url: &str) {
+        use aws_sdk_sqs::types::QueueAttributeName as Name;
+        let names = [Name::ApproximateNumberOfMessages, Name::ApproximateNumberOfMessagesNotVisible];
+        let empty = || async {
+            let read = self.sqs().get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec())).send().await.expect("GetQueueAttributes");
+            read.attributes.unwrap_or_default().values().all(|count| count == "0").then_some(())
+        };
+        self.until(PATIENCE, empty).await.unwrap_or_else(|| panic!("{url} still holds messages after {PATIENCE:?}"));
+    }
+
     /// Waits for this many messages.
     pub async fn messages(&self, url: &str, wanted: usize) -> Vec<String> {
         let mut all = Vec::new();

@@ -147,7 +147,10 @@ fn what_cannot_be_read_is_never_clean_and_names_what_is_wrong() {
         (r#"{"findings":[{"name":"CVE-1"}]}"#, "`findings[0].resources` is missing"),
         (r#"{"imageScanStatus":{}}"#, "`imageScanStatus.status` is missing"),
         (r#"{"imageScanStatus":{"status":"COMPLETE"}}"#, "`imageScanFindings` is missing"),
-        (&complete(json!({"imageScanCompletedAt": "2026-03-14T09:26:53Z"})).to_string(), "`imageScanFindings.findings` (or `enhancedFindings`) is missing"),
+        (
+            &complete(json!({"imageScanCompletedAt": "2026-03-14T09:26:53Z"})).to_string(),
+            "`imageScanFindings.findings` or `imageScanFindings.enhancedFindings` is missing",
+        ),
         (&complete(json!({"findings": {}})).to_string(), "`imageScanFindings.findings` is not a list"),
         (&complete(json!({"findings": [{"severity": "HIGH"}]})).to_string(), "`imageScanFindings.findings[0].name` is missing"),
         (&complete(json!({"findings": [{"name": "CVE-1", "severity": 7}]})).to_string(), "`imageScanFindings.findings[0].severity` is not a text"),

@@ -5,6 +5,8 @@
 #[path = "../local/mod.rs"]
 mod local;
 
+mod faults;
 mod harness;
+mod images;
 mod spine;
 mod stand_in;
