@@ -8,13 +8,13 @@ FUNCTIONS := on-push on-scan on-deploy on-sweep
 STORIES_AT_ONCE ?= 6
 # What the stories and the demo run can be made to fail on purpose; what ships cannot (make dist).
 FAULTS := --features faults
-ARCH ?= x86_64
+ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 export CARGO_TERM_COLOR := never
 # Lambda's machine is slow, a developer's is not: never let a test wait for an answer from outside.
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy test-rules test-unit build check-binaries infra test-infra lint-templates synth test-stories clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules test-unit build check-binaries infra test-infra lint-templates synth test-stories dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -31,7 +31,7 @@ demo: ready ## the product at work on a local AWS: one deployment let through, o
 
 test: ready ## everything that CI runs
 	@echo "Testing (logs in $(TARGET)/logs):"
-	@$(MAKE) --no-print-directory fmt clippy test-rules build check-binaries test-unit test-infra lint-templates test-stories
+	@$(MAKE) --no-print-directory fmt clippy check-tree test-rules build check-binaries test-unit test-infra lint-templates test-stories
 	@echo "All is well."
 
 fmt: ## formatting
@@ -40,6 +40,9 @@ fmt: ## formatting
 clippy: ## lints; a warning is an error
 	$(STEP) clippy cargo clippy --all-targets $(FAULTS) --locked -- -D warnings
 
+check-tree: ## one TLS, one HTTP, and only licences that go with ours
+	$(STEP) check-tree tests/local/check_tree.py
+
 test-rules: ## the pure part, without the SDK: events, judging, messages, laws, golden files
 	$(STEP) test-rules cargo test --no-default-features --locked
 
@@ -47,7 +50,7 @@ build: ## the functions, the CLI and the test programs, as the stories and the d
 	$(STEP) build cargo build --bins --tests --examples $(FAULTS) --locked
 
 check-binaries: build ## no glibc newer than Lambda's, and the right machine
-	$(STEP) check-binaries tests/local/check_binaries.py x86_64 $(FUNCTIONS:%=$(TARGET)/debug/%)
+	$(STEP) check-binaries tests/local/check_binaries.py $(ARCH) $(FUNCTIONS:%=$(TARGET)/debug/%)
 
 test-unit: ## the adapters and what else needs the SDK but no AWS
 	$(STEP) test-unit cargo test --lib --bins $(FAULTS) --locked
@@ -72,6 +75,13 @@ $(TARGET)/synth/ecr-scan-verifier.template.json: $(shell find infra/src infra/ex
 
 test-stories: synth ## whole ways through the system on a local AWS
 	$(STEP) test-stories env RUST_TEST_THREADS=$(STORIES_AT_ONCE) cargo test --test stories $(FAULTS) --locked
+
+dist: ready ## the functions as they ship, into infra/binaries/<ARCH>/; ARCH is this machine's, x86_64 or arm64
+	$(STEP) dist cargo build --profile dist --locked $(FUNCTIONS:%=--bin %)
+	$(STEP) check-dist tests/local/check_binaries.py $(ARCH) $(FUNCTIONS:%=$(TARGET)/dist/%)
+	@! grep -l FAULT_PANIC_AT $(FUNCTIONS:%=$(TARGET)/dist/%) || { echo "A fault point is in what ships."; exit 1; }
+	@for f in $(FUNCTIONS); do install -D -m 755 $(TARGET)/dist/$$f infra/binaries/$(ARCH)/$$f/bootstrap; done
+	@echo "  infra/binaries/$(ARCH): $(FUNCTIONS)"
 
 clean: ## forgets everything that was made
 	cargo clean

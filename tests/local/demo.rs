@@ -265,7 +265,7 @@ impl Teller {
         println!("\nAll went as told, in {:.0} s, and nothing is left running. (Of each answer up to", self.began.elapsed().as_secs_f64());
         println!("50 ms are the local AWS's, which looks every 50 ms.) Try next:\n");
         let cli = short(&cli_path());
-        println!("  {cli} judge --severity-threshold HIGH \\\n      {}", short(&saved()));
+        println!("  {cli} judge \\\n      --severity-threshold HIGH {}", short(&saved()));
         println!("  KEEP=1 make demo      # the same, and the local AWS stays until Ctrl-C");
         println!("  make test             # everything that CI runs");
     }
@@ -280,7 +280,7 @@ fn short(path: &Path) -> String {
 fn quote(text: &str) {
     for line in text.trim_end().lines() {
         let indent = line.len() - line.trim_start().len();
-        for (n, part) in wrapped(line.trim_start(), WIDTH - 8 - indent.min(20)).into_iter().enumerate() {
+        for (n, part) in wrapped(line.trim_start(), WIDTH - 10 - indent.min(20)).into_iter().enumerate() {
             let further = if n == 0 { 0 } else { 4 };
             println!("{}", format!("    | {:indent$}{:further$}{part}", "", "").trim_end());
         }

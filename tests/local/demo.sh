@@ -34,13 +34,14 @@ set -m
 story=$!
 end() {
     trap '' INT TERM HUP
-    kill -s TERM -- -"$story" 2>/dev/null
+    exec 2>/dev/null # the shell's own remark on a job that was ended
+    kill -s TERM -- -"$story"
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-        kill -s 0 -- -"$story" 2>/dev/null || break
+        kill -s 0 -- -"$story" || break
         sleep 0.2
     done
-    kill -s KILL -- -"$story" 2>/dev/null
-    { wait "$story"; } 2>/dev/null
+    kill -s KILL -- -"$story"
+    wait "$story"
     echo
     echo "Ended. Nothing is left running."
     exit 130

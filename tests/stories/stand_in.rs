@@ -85,7 +85,7 @@ async fn a_gate_that_blocks_rolls_back_and_what_waits_for_it_is_never_made() {
 #[tokio::test]
 async fn a_function_that_fails_is_tried_again_and_its_request_ends_in_the_failure_queue() {
     let story = Story::new().await;
-    story.create_stack("crashes", &template(), &[("Say", "crash"), ("Timeout", "4")]).await;
+    story.create_stack("crashes", &template(), &[("Say", "crash"), ("Timeout", "15")]).await;
     let queue = loop {
         if let Ok(url) = story.sqs().get_queue_url().queue_name("crashes-failures").send().await {
             break url.queue_url.expect("a URL");
