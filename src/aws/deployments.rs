@@ -117,8 +117,9 @@ impl Deployments {
                 .table_name(&self.table)
                 .key("stack", AttributeValue::S(stack_key.to_owned()))
                 .key("row", AttributeValue::S(row))
-                .update_expression("SET #state = :removed, until = :now")
+                .update_expression("SET #state = :removed, #until = :now")
                 .expression_attribute_names("#state", "state")
+                .expression_attribute_names("#until", "until")
                 .expression_attribute_values(":removed", AttributeValue::S("removed".to_owned()))
                 .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
             update.send().await.map_err(|error| why(format!("close the deployments of {stack_key}"), &error))?;

@@ -188,8 +188,9 @@ impl Requests {
         let update = Update::builder()
             .table_name(&self.deployments)
             .set_key(Some(self.row(request, row.to_owned())))
-            .update_expression("SET #state = :replaced, until = :now")
+            .update_expression("SET #state = :replaced, #until = :now")
             .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#until", "until")
             .expression_attribute_values(":replaced", AttributeValue::S("replaced".to_owned()))
             .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
         TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()

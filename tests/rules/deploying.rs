@@ -381,3 +381,22 @@ fn who_loses_the_race_for_a_row_merges_with_what_is_there() {
     let head = &world.heads[&digest("app")];
     assert_eq!((head.tags.as_slice(), head.version), (&["1.4.2".to_owned()][..], 2), "neither piece of news is lost");
 }
+
+#[test]
+fn a_rollback_of_a_refused_update_leaves_the_deployed_index_as_it_was() {
+    let mut world = World::default();
+    let index = Resolved::Index(digest("index"), vec![child("amd", "linux/amd64"), child("arm", "linux/arm64")]);
+    world.tags.insert(digest("index").to_string(), index);
+    for image in ["amd", "arm"] {
+        world.scans(image, [complete(ScanSource::Basic, 50, &[])]);
+    }
+    world.deploys(create("index"));
+    assert_eq!(world.verdict(), "SUCCESS PASS");
+    world.scans("bad", [complete(ScanSource::Basic, 60, &[finding("CVE-1", "CRITICAL")])]);
+    world.deploys(update("bad"));
+    world.rolling_back = true;
+    world.heads.clear();
+    world.deploys(update("index"));
+    assert_eq!(world.verdict(), "SUCCESS PASS", "the data last given");
+    assert_eq!(world.rows.values().filter(|(_, admitted)| *admitted).count(), 3, "the index and both of its images");
+}

@@ -50,3 +50,25 @@ async fn a_bad_update_goes_back_to_what_was_there() {
     story.delete_stack("payments").await;
     assert_eq!(story.settled("payments").await.status, "DELETE_COMPLETE");
 }
+
+#[tokio::test]
+async fn an_update_replaces_what_was_deployed_and_a_delete_ends_it() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    let (old, new) = (story.push("payments-api", "1.4.1").await, story.push("payments-api", "1.4.2").await);
+    for image in [&old, &new] {
+        story.scans.say(&image.scanned, [Scan::Complete(Findings::none())]);
+    }
+    let state_of = async |image: &crate::local::images::Image, state: &str| {
+        story.row(&pipeline.table("deployments"), |row| row["digest"] == image.digest() && row["state"] == state).await;
+    };
+    assert_eq!(story.deploy("payments", &Gate::on(&old)).await.status, "CREATE_COMPLETE");
+    state_of(&old, "admitted").await;
+    let stack = story.update("payments", &Gate::on(&new)).await;
+    assert_eq!((stack.status.as_str(), stack.outputs["ImageDigest"].as_str()), ("UPDATE_COMPLETE", new.digest()));
+    state_of(&old, "replaced").await;
+    state_of(&new, "admitted").await;
+    story.delete_stack("payments").await;
+    assert_eq!(story.settled("payments").await.status, "DELETE_COMPLETE");
+    state_of(&new, "removed").await;
+}

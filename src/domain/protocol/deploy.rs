@@ -412,8 +412,11 @@ impl Deploy {
             Some(repository) => admission.digests.iter().map(|digest| image_row(digest, repository)).collect(),
             None => BTreeSet::new(),
         };
-        let rows = self.known.rows.clone().unwrap_or_default();
-        let replaced = rows.admitted.into_keys().filter(|key| !keys.contains(key)).collect();
+        let rows = self.known.rows.clone().unwrap_or_default().admitted;
+        // A rollback names the image in the template alone. Where that one is still admitted (the update was refused), so are
+        // the images of its index; and where nobody can say which image it is, nothing is known to be replaced.
+        let nothing_changes = verdict == "ROLLBACK" && (keys.is_empty() || keys.iter().any(|key| rows.contains_key(key)));
+        let replaced = if nothing_changes { Vec::new() } else { rows.into_keys().filter(|key| !keys.contains(key)).collect() };
         let answer = Answer::new(&self.request, &Ruling::Success(Some(admission.data.clone())));
         self.record(Record { answer, due: self.due, decided_at: now, admitted: Some(admission), replaced, verdict: verdict.to_owned(), why: String::new() })
     }
