@@ -12,7 +12,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::operation::describe_image_scan_findings::DescribeImageScanFindingsError as FindingsError;
 use aws_sdk_ecr::operation::start_image_scan::StartImageScanError;
-use aws_sdk_ecr::types::{EnhancedImageScanFinding, ImageIdentifier, ImageScanFinding, ScanType};
+use aws_sdk_ecr::types::{EnhancedImageScanFinding, FindingSeverity, ImageIdentifier, ImageScanFinding, ScanType};
 use jiff::Timestamp;
 
 use super::{missing, timestamp, why};
@@ -235,8 +235,11 @@ impl Ecr {
             if let Some(found) = page.image_scan_findings {
                 report.completed_at = report.completed_at.or_else(|| found.image_scan_completed_at.as_ref().and_then(timestamp));
                 if let Some(counts) = found.finding_severity_counts {
-                    let counts = counts.into_iter().map(|(severity, count)| (severity.as_str().to_owned(), u64::try_from(count).unwrap_or(0)));
-                    report.stated_counts = Some(Counts::from(counts.collect::<BTreeMap<_, _>>()));
+                    // A count that is no count is an answer that cannot be read; as a zero it would call a list whole.
+                    let count = |(severity, count): (_, i32)| u64::try_from(count).map(|count| (FindingSeverity::as_str(&severity).to_owned(), count));
+                    let counts = counts.into_iter().map(count).collect::<Result<BTreeMap<_, _>, _>>();
+                    let counts = counts.map_err(|_| Why { text: format!("could not {attempt}: a count of findings is below zero"), denied: false })?;
+                    report.stated_counts = Some(Counts::from(counts));
                 }
                 report.listed |= found.findings.is_some() || found.enhanced_findings.is_some();
                 let enhanced = found.enhanced_findings.unwrap_or_default();
