@@ -4,8 +4,7 @@
 use super::finding::{Counts, Finding, FindingStatus};
 use super::head::Child;
 use super::image::{ImageDigest, Repository};
-use super::policy::Policy;
-use super::request::{AskedScan, Gate, Reason};
+use super::request::{Gate, Reason};
 use super::scan::{ScanSource, ScanState};
 
 /// A blocked image: which one, under which policy, by what.
@@ -222,17 +221,4 @@ pub fn rollback_without_record(gate: &Gate) -> Reason {
         "No complete scan result for {} is recorded, and `suppressErrorOnRollback: false` asks for one in a rollback too.\nContinue the rollback when the image has been scanned, or skip this resource in it.",
         gate.label()
     ))
-}
-
-/// A line for the log: what a gate that only warns let through.
-pub fn let_through(label: &str, blocking: u64, policy: &Policy) -> String {
-    format!("{label}: {blocking} findings block ({}), let through by failOnVulnerability: false", policy.severity)
-}
-
-/// What the source that a gate asks for is called in the construct.
-pub fn asked_word(scan: AskedScan) -> &'static str {
-    match scan {
-        AskedScan::Basic { .. } => "BASIC",
-        AskedScan::Enhanced => "ENHANCED",
-    }
 }
