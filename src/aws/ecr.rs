@@ -211,6 +211,7 @@ impl Ecr {
         let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
         let mut report = Report::default();
         let mut token = None;
+        let mut enhanced_list = false;
         loop {
             let request = self.client.describe_image_scan_findings().registry_id(&repository.account).repository_name(&repository.name).image_id(id.clone());
             let page = match request.max_results(PAGE).set_next_token(token).send().await {
@@ -242,6 +243,7 @@ impl Ecr {
                     report.stated_counts = Some(Counts::from(counts));
                 }
                 report.listed |= found.findings.is_some() || found.enhanced_findings.is_some();
+                enhanced_list |= found.enhanced_findings.is_some();
                 let enhanced = found.enhanced_findings.unwrap_or_default();
                 report.has_enhanced_findings |= !enhanced.is_empty();
                 report.findings.extend(found.findings.unwrap_or_default().into_iter().map(basic));
@@ -256,7 +258,7 @@ impl Ecr {
                 break;
             }
         }
-        if report.has_enhanced_findings || report.status.as_deref() == Some("ACTIVE") {
+        if enhanced_list || report.status.as_deref() == Some("ACTIVE") {
             // Only Inspector says so: should the configuration that we know say otherwise, it is asked for again.
             let known = *self.registry.lock().expect("nobody panics with this lock");
             if known.is_some_and(|(_, source)| source == ScanSource::Basic) {

@@ -125,7 +125,13 @@ where
 {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
     let denied = ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException"].contains(&code);
-    Why { text: format!("could not {attempt}: {}", DisplayErrorContext(error)), denied }
+    // An answer's own text can hold a row, and a row a ResponseURL: code and message say enough.
+    let what = match error {
+        SdkError::ServiceError(service) => format!("{code}: {}", service.err().message().unwrap_or("no message")),
+        SdkError::ResponseError(_) => "the answer could not be read".to_owned(),
+        other => DisplayErrorContext(other).to_string(),
+    };
+    Why { text: format!("could not {attempt}: {what}"), denied }
 }
 
 /// Something that AWS's answer should have held.

@@ -133,6 +133,16 @@ pub struct EventCounts {
 }
 
 impl EventCounts {
+    fn exceed(&self, counts: &Counts) -> bool {
+        self.critical > counts.get("CRITICAL") || self.high > counts.get("HIGH") || self.medium > counts.get("MEDIUM") || self.total > counts.total()
+    }
+
+    /// Which of two events is newer. Envelopes carry whole seconds; of one second, the event that counts more.
+    pub fn newer(self, other: Self) -> Self {
+        let key = |event: &Self| (event.at, event.total, event.critical, event.high, event.medium);
+        if key(&other) > key(&self) { other } else { self }
+    }
+
     fn agree_with(&self, counts: &Counts) -> bool {
         (self.critical, self.high, self.medium, self.total) == (counts.get("CRITICAL"), counts.get("HIGH"), counts.get("MEDIUM"), counts.total())
     }
@@ -195,15 +205,21 @@ impl Head {
         let result = self.valid_result().filter(|result| !result.counts_disagree)?;
         let settled = match result.source {
             ScanSource::Basic => true,
-            ScanSource::Enhanced => self.event_agrees_with(result) || result.read_at.duration_since(result.equal_since) >= APART,
+            ScanSource::Enhanced => match self.event_of(result) {
+                // An event counts either everything or what is active: it is not documented which.
+                Some(event) if event.agree_with(&result.listed) || event.agree_with(&result.counts) => true,
+                // The scanner itself has counted more than it lists: reading the same list twice proves nothing against that.
+                Some(event) if event.exceed(&result.listed) => false,
+                _ => result.read_at.duration_since(result.equal_since) >= APART,
+            },
         };
         Some((result, settled))
     }
 
-    fn event_agrees_with(&self, result: &ScanResult) -> bool {
-        // An event counts either everything or what is active: it is not documented which.
+    /// The counts of the event that speaks of this very scan, and that nothing has made void since.
+    fn event_of(&self, result: &ScanResult) -> Option<&EventCounts> {
         let of_this_scan = |event: &&EventCounts| result.completed_at <= event.at.saturating_add(EVENT_SKEW).unwrap_or(Timestamp::MAX);
-        self.event.as_ref().filter(of_this_scan).is_some_and(|event| event.agree_with(&result.listed) || event.agree_with(&result.counts))
+        self.event.as_ref().filter(of_this_scan).filter(|event| self.voided_at.is_none_or(|voided| event.at > voided))
     }
 
     /// How many findings block under `policy`, where the record alone can tell.
@@ -258,9 +274,10 @@ pub fn merge(old: Option<&Head>, digest: &ImageDigest, repository: &Repository, 
             News::Pushed { kind, tag, at } => pushed(&mut head, kind, tag.as_deref(), *at),
             News::PartOf(parent) => part_of(&mut head, parent),
             News::ScanEnded(event) => {
-                if head.event.as_ref().is_none_or(|known| event.at > known.at) {
-                    head.event = Some(event.clone());
-                }
+                head.event = Some(match head.event.take() {
+                    Some(known) => known.newer(event.clone()),
+                    None => event.clone(),
+                });
             }
             News::Scan(reading) => scanned(&mut head, reading, policies),
         }
@@ -325,7 +342,8 @@ fn scanned(head: &mut Head, reading: &Reading, policies: &[Policy]) {
                 facts: facts.hash().clone(),
                 counts_disagree: reading.state == ScanState::CountsDisagree,
             };
-            if let Some(result) = newer_result(head.result.as_ref(), new) {
+            let is_void = head.result.is_some() && head.valid_result().is_none();
+            if let Some(result) = newer_result(head.result.as_ref(), new, is_void) {
                 if head.result.as_ref().is_none_or(|old| old.facts != result.facts) {
                     head.verdicts.clear();
                 }
@@ -341,7 +359,9 @@ fn scanned(head: &mut Head, reading: &Reading, policies: &[Policy]) {
         _ => {
             let word = Word { source: reading.source, state: reading.state.clone(), status: reading.status.clone(), read_at: reading.read_at };
             let is_newer = |known: &Word| (word.read_at, &word.state) > (known.read_at, &known.state);
-            if reading.state.standing() == Standing::Unscanned {
+            // A word that rules the old result out, or one that nobody here understands: it does not count any more.
+            let takes_back = reading.state.standing() == Standing::Unscanned || matches!(reading.state, ScanState::FindingsUnavailable | ScanState::Unknown(_));
+            if takes_back {
                 head.voided_at = head.voided_at.max(Some(reading.read_at));
             }
             if head.latest.as_ref().is_none_or(is_newer) {
@@ -355,8 +375,8 @@ fn scanned(head: &mut Head, reading: &Reading, policies: &[Policy]) {
     }
 }
 
-/// The result to keep, if `new` changes anything.
-fn newer_result(old: Option<&ScanResult>, new: ScanResult) -> Option<ScanResult> {
+/// The result to keep, if `new` changes anything. A result that is void proves nothing for the one that follows it.
+fn newer_result(old: Option<&ScanResult>, new: ScanResult, old_is_void: bool) -> Option<ScanResult> {
     let Some(old) = old else { return Some(new) };
     let key = |result: &ScanResult| (result.completed_at, result.read_at, result.facts.clone());
     // Two scanners' completed times do not compare: there the later reading says which one is in charge.
@@ -365,7 +385,7 @@ fn newer_result(old: Option<&ScanResult>, new: ScanResult) -> Option<ScanResult>
         return None;
     }
     let unchanged = new.source == old.source && new.facts == old.facts && new.stated_counts == old.stated_counts && new.counts_disagree == old.counts_disagree;
-    if !unchanged {
+    if !unchanged || old_is_void {
         return Some(new);
     }
     // Equal, and read again. The run of equal readings counts from the first one that was not before this scan's end.

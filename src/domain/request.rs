@@ -126,7 +126,8 @@ impl Data {
     pub fn unknown_image(named: &Named, policy: Option<PolicyHash>) -> Self {
         Self {
             image_digest: String::new(),
-            image_uri: format!("{}:{}", named.repository, named.image),
+            // Neither can be longer in ECR; what a template says can, and the answer would not be taken.
+            image_uri: format!("{:.256}:{:.128}", named.repository, named.image),
             verdict: "ROLLBACK".to_owned(),
             scanned_at: String::new(),
             policy_hash: policy.map(|hash| hash.to_string()).unwrap_or_default(),

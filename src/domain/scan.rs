@@ -291,7 +291,7 @@ pub fn leaves_open(source: ScanSource, what: &Answered) -> bool {
 /// - basic: COMPLETE and a completed time.
 /// - enhanced: COMPLETE or ACTIVE and a completed time; or, COMPLETE or ACTIVE and Inspector's coverage says that it has
 ///   scanned the image since it was pushed. COMPLETE or ACTIVE alone is what ECR says *before* findings arrive: Running.
-/// - a page that was not read, an answer without either list or counts, or a count above the list, is not complete.
+/// - a page that was not read, an answer without a list, or a count above the list, is not complete.
 pub fn understand(answer: Answer) -> Reading {
     let Answer { source, what, coverage, pushed_at, read_at } = answer;
     let bare =
@@ -308,7 +308,7 @@ pub fn understand(answer: Answer) -> Reading {
     let status = Status::parse(report.status.as_deref());
     let word = report.status.clone().unwrap_or_else(|| "no status".to_owned());
     let proven_at = match (&status, source) {
-        _ if report.more || !(report.listed || report.stated_counts.is_some()) => None,
+        _ if report.more || !report.listed => None,
         (Status::Complete, ScanSource::Basic) => report.completed_at,
         (Status::Complete | Status::Active, ScanSource::Enhanced) => {
             report.completed_at.or_else(|| coverage.as_ref().and_then(|coverage| scanned_since_push(coverage, pushed_at)))
@@ -432,7 +432,7 @@ mod tests {
         let bare = Report { listed: false, ..report("COMPLETE", Some(50)) };
         assert_eq!(state(ScanSource::Basic, bare.clone()), ScanState::Running);
         let counted = Report { stated_counts: Some(Counts::default()), ..bare };
-        assert_eq!(state(ScanSource::Basic, counted), ScanState::Complete, "the counts say that there are none");
+        assert_eq!(state(ScanSource::Basic, counted), ScanState::Running, "nor are counts that say that there are none");
     }
 
     #[test]

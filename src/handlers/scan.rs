@@ -40,8 +40,14 @@ fn subject(event: &Event) -> Option<Subject> {
 
 fn hints(event: &Event) -> Hints {
     let (at, counts) = match event {
-        Event::EnhancedScanEnded { about, counts, .. } => (about.at, about.at.zip(counts.as_ref()).and_then(|(at, counts)| inspectors_counts(at, counts))),
-        Event::BasicScanEnded { about, .. } | Event::FindingChanged { about, .. } | Event::CoverageChanged { about, .. } => (about.at, None),
+        // Of any other status nobody has said what its counts count.
+        Event::EnhancedScanEnded { about, counts, status } if status == "INITIAL_SCAN_COMPLETE" => {
+            (about.at, about.at.zip(counts.as_ref()).and_then(|(at, counts)| inspectors_counts(at, counts)))
+        }
+        Event::EnhancedScanEnded { about, .. }
+        | Event::BasicScanEnded { about, .. }
+        | Event::FindingChanged { about, .. }
+        | Event::CoverageChanged { about, .. } => (about.at, None),
         Event::Ours(Ours::LookAgain { n, .. }) => return Hints { looked_again: *n, must_look: true, ..Hints::default() },
         _ => (None, None),
     };

@@ -14,6 +14,7 @@ fn scanned(image: &str, findings: &[ecr_scan_verifier::domain::finding::Finding]
     let mut world = World::default();
     world.scans(image, [complete(ScanSource::Basic, 50, findings)]);
     world.scan_ends(image);
+    world.is_image(image);
     world.did.clear();
     world
 }
@@ -269,6 +270,7 @@ fn an_update_replaces_what_was_deployed() {
     world.deploys(create("old"));
     world.scans("new", [complete(ScanSource::Basic, 60, &[])]);
     world.scan_ends("new");
+    world.is_image("new");
     world.did.clear();
     world.deploys(update("new"));
     assert_eq!(world.did, ["ReadRows", "ReadHeads", "Record", "Put", "MarkAnswered"], "one query more");

@@ -207,6 +207,34 @@ fn the_counts_of_the_event_prove_a_list_only_when_they_agree() {
 }
 
 #[test]
+fn two_equal_readings_prove_nothing_against_the_events_own_counts() {
+    let event = News::ScanEnded(EventCounts { at: at(50), critical: 1, high: 0, medium: 0, total: 3 });
+    let read = |read_at| News::Scan(reading(ScanSource::Enhanced, read_at, complete(ScanSource::Enhanced, 49, &[finding("CVE-1", "LOW")])));
+    assert_eq!(after(&[event, read(51), read(100)]).complete().map(|(_, settled)| settled), Some(false));
+}
+
+#[test]
+fn what_was_taken_back_proves_nothing_when_it_comes_again() {
+    let clean = |read_at| News::Scan(reading(ScanSource::Enhanced, read_at, complete(ScanSource::Enhanced, 5, &[])));
+    let event = News::ScanEnded(EventCounts { at: at(6), critical: 0, high: 0, medium: 0, total: 0 });
+    for word in ["SCAN_ELIGIBILITY_EXPIRED", "FINDINGS_UNAVAILABLE", "SOMETHING_NEW"] {
+        let taken_back = News::Scan(reading(ScanSource::Enhanced, 50, crate::world::status(word)));
+        let mut news = vec![event.clone(), clean(10), clean(40), taken_back];
+        assert!(after(&news).complete().is_none(), "{word}");
+        news.push(clean(1000));
+        assert_eq!(after(&news).complete().map(|(_, settled)| settled), Some(false), "{word}");
+    }
+}
+
+#[test]
+fn of_two_events_of_one_second_the_one_that_counts_more_stays() {
+    let event = |total| News::ScanEnded(EventCounts { at: at(50), critical: 0, high: 0, medium: 0, total });
+    for order in [[event(0), event(3)], [event(3), event(0)]] {
+        assert_eq!(after(&order).event.map(|event| event.total), Some(3));
+    }
+}
+
+#[test]
 fn a_second_reading_proves_nothing_about_a_scan_that_ended_after_the_first() {
     let list = [finding("CVE-1", "LOW")];
     let read = |read_at, completed| News::Scan(reading(ScanSource::Enhanced, read_at, complete(ScanSource::Enhanced, completed, &list)));

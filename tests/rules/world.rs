@@ -116,6 +116,11 @@ impl World {
         self
     }
 
+    /// on-push has seen it.
+    pub fn is_image(&mut self, image: &str) {
+        self.heads.get_mut(&digest(image)).expect("it has a row").kind = ecr_scan_verifier::domain::head::Kind::Image;
+    }
+
     /// A scan event arrives for this image.
     pub fn scan_ends(&mut self, image: &str) -> Outcome {
         self.scan_with(image, Hints { newest: Some(at(self.now)), ..Hints::default() })

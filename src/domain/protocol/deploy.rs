@@ -227,7 +227,16 @@ impl Deploy {
             1..=MOST_IMAGES => Images::Counted(children.to_vec()),
             more => Images::Refused(message::index_too_large(gate, more, MOST_IMAGES)),
         };
+        let asked = gate.expected.as_ref().or(match &gate.image {
+            ImageRef::Digest(digest) => Some(digest),
+            ImageRef::Tag(_) => None,
+        });
         match (&self.known.resolved, &gate.image) {
+            // ECR has checked this; a registry that answers about another image is not believed all the same.
+            (Some(Ok(Resolved::Image(found) | Resolved::Index(found, _))), _) if asked.is_some_and(|asked| asked != found) => {
+                let asked = asked.cloned().unwrap_or_else(|| found.clone());
+                Ok((asked.clone(), Images::Refused(message::tag_moved(gate, &asked))))
+            }
             (Some(Ok(Resolved::Image(digest))), _) => Ok((digest.clone(), one(digest))),
             (Some(Ok(Resolved::Index(digest, children))), _) => Ok((digest.clone(), many(children))),
             (Some(Ok(Resolved::NotAnImage(digest, media_type))), _) => Ok((digest.clone(), Images::Refused(message::not_an_image(gate, media_type)))),
@@ -246,8 +255,8 @@ impl Deploy {
                     Err(Box::new((Asked::Heads(vec![digest.clone()]), effect)))
                 }
                 Some(Some(Head { kind: Kind::Index(children), .. })) => Ok((digest.clone(), many(children))),
-                Some(Some(head)) if head.complete().is_some() || head.kind == Kind::Image => Ok((digest.clone(), one(digest))),
-                // Neither judged nor looked at: it may be an index, or not there at all.
+                Some(Some(head)) if head.kind == Kind::Image => Ok((digest.clone(), one(digest))),
+                // Nobody has looked at its manifest: it may be an index, or not there at all.
                 Some(_) => Err(resolve()),
             },
         }

@@ -36,7 +36,7 @@ impl Hints {
     /// Two messages about the same image are answered by one reading.
     pub fn and(self, other: Hints) -> Hints {
         let counts = match (self.counts, other.counts) {
-            (Some(a), Some(b)) => Some(if b.at > a.at { b } else { a }),
+            (Some(a), Some(b)) => Some(a.newer(b)),
             (a, b) => a.or(b),
         };
         Hints {
