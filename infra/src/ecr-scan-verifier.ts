@@ -91,9 +91,10 @@ export interface EcrScanVerifierProps {
   readonly suppressErrorOnRollback?: boolean;
 
   /**
-   * How long a deployment waits for the scan of its image: 1 to 3480 seconds.
+   * How long a deployment may take at the gate: 1 to 3480 seconds.
    *
-   * When the time is up the deployment fails with a message that says so; it is never let through.
+   * This version does not wait: an image without a complete scan is refused at once. The value is checked, and bounds how
+   * long CloudFormation waits for the gate's answer.
    *
    * @default Duration.minutes(14)
    */

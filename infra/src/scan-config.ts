@@ -8,7 +8,7 @@ export interface ScanConfigBindOutput {
   readonly scanType: string;
 
   /**
-   * Whether the gate asks ECR for a scan of an image that has none.
+   * Whether a scan of our own may be needed, which only basic scanning allows.
    */
   readonly startScan: boolean;
 }
@@ -18,9 +18,10 @@ export interface ScanConfigBindOutput {
  */
 export interface BasicScanConfigOptions {
   /**
-   * Asks ECR for a scan when the image has none.
+   * Requires that the registry is set to basic scanning, where a scan can be asked for.
    *
-   * Switch it off where every image is scanned on push anyway.
+   * The gate itself starts no scan yet: the pipeline does, when an image is pushed to a repository that is scanned on
+   * demand only. With `false` the findings of whichever scanner is in charge are taken.
    *
    * @default true
    */

@@ -118,7 +118,7 @@ pub async fn config() -> SdkConfig {
         .await
 }
 
-/// What was tried, and the whole chain of what happened.
+/// What was tried, and what happened: AWS's code and message, or what kept the call from arriving.
 fn why<E>(attempt: impl Display, error: &SdkError<E>) -> Why
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,

@@ -1,7 +1,7 @@
 //! The Verdicts table: a head for each image in each repository, and the findings that it refers to.
 //!
 //! IAM: `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem` on the table; `s3:GetObject`, `PutObject` on the findings
-//! bucket, where findings go that are too large for an item.
+//! bucket, where findings go that are too large for an item. Who runs `explain` needs `dynamodb:Query` on the table besides.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

@@ -1,8 +1,9 @@
 //! What is kept of one image in one repository: a few kilobytes that answer a deployment in one read.
 //!
-//! News arrive doubled, late and in any order. [`merge`] makes the same row of them all the same: newer evidence wins by the
-//! scan's completed time, then by the time of reading, then by content, and whatever has been merged once changes nothing
-//! the second time.
+//! News arrive doubled, late and in any order. [`merge`] gives one scanner's readings the same state and the same findings in
+//! whatever order they come: newer evidence wins by the scan's completed time, then by the time of reading, then by content.
+//! What has been merged once changes nothing the second time. How often and since when a list was read the same
+//! ([`ScanResult::reads`], [`ScanResult::equal_since`]) does depend on the order, since a reading that loses leaves no trace.
 
 use std::fmt;
 
@@ -73,7 +74,9 @@ pub struct Head {
     /// The newest word on the scan that came without a result.
     #[serde(default)]
     pub latest: Option<Word>,
-    /// Results read before this moment do not count any more: the image was archived, deleted or fell out of scanning since.
+    /// Results read before this moment do not count any more, and prove nothing for a later one: the image was archived, deleted
+    /// or fell out of scanning since, the scanner withheld its findings or said what nobody here understands, or another scanner
+    /// took over.
     #[serde(default)]
     pub voided_at: Option<Timestamp>,
     /// What the scanner's own event counted.
@@ -99,7 +102,7 @@ pub struct ScanResult {
     pub read_at: Timestamp,
     /// How many readings agreed with this one, itself included.
     pub reads: u32,
-    /// The first reading since which nothing changed; never before `completed_at`.
+    /// The first reading since which nothing changed. It counts as proof only from `completed_at` on.
     pub equal_since: Timestamp,
     #[serde(default)]
     pub stated_counts: Option<Counts>,
@@ -133,6 +136,7 @@ pub struct EventCounts {
 }
 
 impl EventCounts {
+    /// Whether the scanner has counted more of anything than this.
     fn exceed(&self, counts: &Counts) -> bool {
         self.critical > counts.get("CRITICAL") || self.high > counts.get("HIGH") || self.medium > counts.get("MEDIUM") || self.total > counts.total()
     }
@@ -200,7 +204,7 @@ impl Head {
     /// The complete result, if there is one, and whether its list of findings is proven to be whole.
     ///
     /// Basic scanning writes its findings at once. Inspector fills the list while it already calls the scan complete, so it
-    /// takes the counts of its scan-complete event, or two equal readings [`APART`].
+    /// takes the counts of its scan-complete event, or two equal readings [`APART`] that this event does not contradict.
     pub fn complete(&self) -> Option<(&ScanResult, bool)> {
         let result = self.valid_result().filter(|result| !result.counts_disagree)?;
         let settled = match result.source {

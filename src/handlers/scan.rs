@@ -60,3 +60,30 @@ fn inspectors_counts(at: jiff::Timestamp, counts: &Counts) -> Option<EventCounts
     let of = |word: &str| count(word).unwrap_or(0);
     Some(EventCounts { at, critical: of("CRITICAL"), high: of("HIGH"), medium: of("MEDIUM"), total: count("TOTAL")? })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_first_scan_that_is_complete_counts_as_evidence() {
+        for (status, counts, is_evidence) in [
+            ("INITIAL_SCAN_COMPLETE", json!({"CRITICAL": 1, "TOTAL": 3}), true),
+            ("INITIAL_SCAN_COMPLETE", json!({"CRITICAL": 1}), false), // without a total the low ones are unknown
+            ("INITIAL_SCAN_FAILED", json!({"TOTAL": 0}), false),
+        ] {
+            let repository = "arn:aws:ecr:eu-west-1:123456789012:repository/payments-api";
+            let event = json!({
+                "source": "aws.inspector2", "detail-type": "Inspector2 Scan", "account": "123456789012", "region": "eu-west-1",
+                "time": "2026-03-14T09:26:53Z", "resources": [repository],
+                "detail": {"scan-status": status, "repository-name": repository, "finding-severity-counts": counts,
+                           "image-digest": format!("sha256:{}", "5c".repeat(32)), "image-tags": []}
+            });
+            let hints = hints(&crate::events::read(&event).expect("an event"));
+            assert_eq!(hints.counts.is_some(), is_evidence, "{status} {counts}");
+            assert!(hints.newest.is_some(), "it is a reason to look all the same");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The sweep: news can be lost, so somebody has to look.
 //!
 //! Today it reports requests whose answer was stored and never marked as sent. Answering those, and ending the waits that are
-//! over, comes with parking; repairing rows that missed an event comes with the daily sweep.
+//! over, comes with parking, repairing rows that missed an event later still. No schedule calls it yet.
 
 use jiff::Timestamp;
 use tracing::{info, warn};

@@ -402,3 +402,36 @@ fn a_rollback_of_a_refused_update_leaves_the_deployed_index_as_it_was() {
     assert_eq!(world.verdict(), "SUCCESS PASS", "the data last given");
     assert_eq!(world.rows.values().filter(|(_, admitted)| *admitted).count(), 3, "the index and both of its images");
 }
+
+#[test]
+fn a_digest_that_nobody_has_looked_at_is_not_taken_for_an_image() {
+    // A scanner that calls an index complete, before on-push has told what it is.
+    let mut world = World::default();
+    world.scans("index", [complete(ScanSource::Basic, 50, &[])]).scans("arm", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "CRITICAL")])]);
+    world.scan_ends("index");
+    world.tags.insert(digest("index").to_string(), Resolved::Index(digest("index"), vec![child("arm", "linux/arm64")]));
+    world.deploys(create("index"));
+    assert_eq!(world.verdict(), "FAILED ECR Image Scan found vulnerabilities.");
+}
+
+#[test]
+fn another_digest_than_the_one_asked_for_is_refused() {
+    for request in [asking(create_by_tag("1.4.2"), |gate| gate.expected = Some(digest("app"))), create("app")] {
+        let mut world = scanned("other", &[]);
+        for name in ["1.4.2".to_owned(), digest("app").to_string()] {
+            world.tags.insert(name, Resolved::Image(digest("other")));
+        }
+        world.deploys(request);
+        assert!(world.verdict().contains(" does not name "), "{}", world.verdict());
+    }
+}
+
+#[test]
+fn a_rollback_to_an_endless_name_is_still_an_answer_that_cloudformation_takes() {
+    let mut world = World { rolling_back: true, broken: vec![("ResolveImage", false)], ..World::default() };
+    let mut request = asking(update("x"), |gate| gate.image = ImageRef::Tag("t".repeat(5000)));
+    request.named.image = "t".repeat(5000);
+    world.deploys(request);
+    assert_eq!(world.verdict(), "SUCCESS ROLLBACK");
+    assert!(world.sent[0].as_str().len() <= 4096);
+}

@@ -151,8 +151,8 @@ proptest! {
         prop_assert_eq!(essence(&after(&sorted)), essence(&after(&shuffled)));
     }
 
-    /// The law that keeps images out: whatever arrives in whatever order, a list is called whole only when the newest two
-    /// readings of it, 20 s apart, were equal and nothing else was read in between.
+    /// The law that keeps images out: whatever arrives in whatever order, a list is called whole only when it was read twice
+    /// after the scan's end, 20 s apart. (That nothing else was read in between holds only where readings arrive in order.)
     #[test]
     fn a_list_is_never_called_whole_before_it_was_seen_twice(news in life().prop_shuffle()) {
         let head = after(&news);

@@ -131,3 +131,11 @@ fn live_deployments_are_judged_by_their_own_policies() {
     assert_eq!(head.blocking_under(&world.policies[1]), Some(0), "its ignore list needs the findings, so the row keeps the result");
     assert_eq!(head.verdicts.len(), 1);
 }
+
+#[test]
+fn of_two_events_of_one_second_in_one_batch_the_one_that_counts_more_is_kept() {
+    let event = |total| Hints { counts: Some(EventCounts { at: at(60), critical: 0, high: 0, medium: 0, total }), ..Hints::default() };
+    for (one, other) in [(0, 3), (3, 0)] {
+        assert_eq!(event(one).and(event(other)).counts.map(|counts| counts.total), Some(3));
+    }
+}

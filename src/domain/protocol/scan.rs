@@ -15,7 +15,7 @@ use crate::domain::scan::{ScanState, Standing, understand};
 /// An event older than the last reading by more than this needs no reading of its own.
 const OUTDATED: SignedDuration = SignedDuration::from_secs(60);
 /// After how long to look again, the first, second and third time. A fourth does not come: the chain ends by itself, and
-/// events, deployments and the daily sweep go on from there.
+/// the next event or deployment goes on from there.
 const LOOK_AGAIN_S: [i64; 3] = [15, 30, 60];
 /// Two readings that prove each other are 20 s apart, so the first look again at an unproven list is a little later.
 const PROOF_S: i64 = 22;
