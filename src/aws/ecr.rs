@@ -4,13 +4,12 @@
 //! `ecr:BatchGetRepositoryScanningConfiguration` on the repository; `ecr:GetRegistryScanningConfiguration` on the registry.
 //! Under enhanced scanning DescribeImageScanFindings also asks for `inspector2:ListFindings` and `inspector2:ListCoverage`.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 use aws_sdk_ecr::Client;
-use aws_sdk_ecr::operation::describe_image_scan_findings::DescribeImageScanFindingsError as FindingsError;
+use aws_sdk_ecr::operation::describe_image_scan_findings::{DescribeImageScanFindingsError as FindingsError, DescribeImageScanFindingsOutput};
 use aws_sdk_ecr::operation::start_image_scan::StartImageScanError;
 use aws_sdk_ecr::types::{EnhancedImageScanFinding, FindingSeverity, ImageIdentifier, ImageScanFinding, ScanType};
 use jiff::Timestamp;
@@ -209,63 +208,50 @@ impl Ecr {
     pub async fn findings(&self, repository: &Repository, digest: &ImageDigest, depth: Depth) -> Result<Answered, Why> {
         let attempt = format!("read the findings of {}@{digest}", repository.name);
         let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
-        let mut report = Report::default();
-        let mut token = None;
-        let mut enhanced_list = false;
+        let unreadable = |reason: &dyn std::fmt::Display| Why { text: format!("could not {attempt}: {reason}"), denied: false };
+        let mut whole: Option<Report> = None;
+        let mut token: Option<String> = None;
+        let mut is_inspectors = false;
         loop {
             let request = self.client.describe_image_scan_findings().registry_id(&repository.account).repository_name(&repository.name).image_id(id.clone());
-            let page = match request.max_results(PAGE).set_next_token(token).send().await {
+            let page = match request.max_results(PAGE).set_next_token(token.clone()).send().await {
                 Ok(page) => page,
                 Err(error) => match error.as_service_error() {
-                    Some(FindingsError::ScanNotFoundException(_)) => return Ok(Answered::NoScan),
+                    Some(FindingsError::ScanNotFoundException(_)) if whole.is_none() => return Ok(Answered::NoScan),
                     Some(FindingsError::ImageNotFoundException(_) | FindingsError::RepositoryNotFoundException(_)) => return Ok(Answered::NoImage),
                     _ => return Err(why(&attempt, &error)),
                 },
             };
-            if let Some(other) = page.image_id.and_then(|id| id.image_digest).filter(|other| other != digest.as_str()) {
-                return Err(Why { text: format!("could not {attempt}: the answer is about {other}"), denied: false });
+            if let Some(other) = page.image_id.as_ref().and_then(|id| id.image_digest.as_deref()).filter(|other| *other != digest.as_str()) {
+                return Err(unreadable(&format_args!("the answer is about {other}")));
             }
-            let status = page.image_scan_status;
-            let word = status.as_ref().and_then(|status| status.status.as_ref()).map(|status| status.as_str().to_owned());
-            if report.status.is_some() && word.is_some() && report.status != word {
-                // The scan went on between two pages: what was read so far belongs to another scan.
-                return Err(Why { text: format!("could not {attempt}: the status changed while its pages were read"), denied: false });
+            let next = page.next_token.clone().filter(|token| !token.is_empty());
+            if next.is_some() && next == token {
+                return Err(unreadable(&"its pages lead in a circle"));
             }
-            report.status = report.status.or(word);
-            report.description = report.description.or_else(|| status.and_then(|status| status.description));
-            if let Some(found) = page.image_scan_findings {
-                report.completed_at = report.completed_at.or_else(|| found.image_scan_completed_at.as_ref().and_then(timestamp));
-                if let Some(counts) = found.finding_severity_counts {
-                    // A count that is no count is an answer that cannot be read; as a zero it would call a list whole.
-                    let count = |(severity, count): (_, i32)| u64::try_from(count).map(|count| (FindingSeverity::as_str(&severity).to_owned(), count));
-                    let counts = counts.into_iter().map(count).collect::<Result<BTreeMap<_, _>, _>>();
-                    let counts = counts.map_err(|_| Why { text: format!("could not {attempt}: a count of findings is below zero"), denied: false })?;
-                    report.stated_counts = Some(Counts::from(counts));
-                }
-                report.listed |= found.findings.is_some() || found.enhanced_findings.is_some();
-                enhanced_list |= found.enhanced_findings.is_some();
-                let enhanced = found.enhanced_findings.unwrap_or_default();
-                report.has_enhanced_findings |= !enhanced.is_empty();
-                report.findings.extend(found.findings.unwrap_or_default().into_iter().map(basic));
-                report.findings.extend(enhanced.into_iter().map(inspectors));
+            is_inspectors |= page.image_scan_findings.as_ref().is_some_and(|found| found.enhanced_findings.is_some());
+            let page = read_page(page).map_err(|error| unreadable(&error))?;
+            let report = match whole {
+                None => page,
+                Some(before) => before.followed_by(page).map_err(|error| unreadable(&error))?,
+            };
+            token = next;
+            if token.is_none() || depth == Depth::FirstPage {
+                is_inspectors |= report.status.as_deref() == Some("ACTIVE");
+                self.doubt_registry(is_inspectors.then_some(ScanSource::Enhanced));
+                self.doubt_registry(report.has_basic_findings.then_some(ScanSource::Basic));
+                return Ok(Answered::Findings(report));
             }
-            token = page.next_token.filter(|token| !token.is_empty());
-            if token.is_none() {
-                break;
-            }
-            if depth == Depth::FirstPage {
-                report.more = true;
-                break;
-            }
+            whole = Some(report);
         }
-        if enhanced_list || report.status.as_deref() == Some("ACTIVE") {
-            // Only Inspector says so: should the configuration that we know say otherwise, it is asked for again.
-            let known = *self.registry.lock().expect("nobody panics with this lock");
-            if known.is_some_and(|(_, source)| source == ScanSource::Basic) {
-                self.forget_registry();
-            }
+    }
+
+    /// An answer that only `source` gives: should the configuration that we know say otherwise, it is asked for again.
+    fn doubt_registry(&self, source: Option<ScanSource>) {
+        let known = *self.registry.lock().expect("nobody panics with this lock");
+        if source.is_some_and(|source| known.is_some_and(|(_, known)| known != source)) {
+            self.forget_registry();
         }
-        Ok(Answered::Findings(report))
     }
 
     /// When this image was pushed.
@@ -278,6 +264,29 @@ impl Ecr {
             Err(error) => Err(why(format!("read when {}@{digest} was pushed", repository.name), &error)),
         }
     }
+}
+
+/// One page of findings, in our own words.
+fn read_page(page: DescribeImageScanFindingsOutput) -> Result<Report, &'static str> {
+    let mut report = Report { more: page.next_token.is_some_and(|token| !token.is_empty()), ..Report::default() };
+    if let Some(status) = page.image_scan_status {
+        report.status = status.status.map(|status| status.as_str().to_owned());
+        report.description = status.description;
+    }
+    let Some(found) = page.image_scan_findings else { return Ok(report) };
+    report.completed_at = found.image_scan_completed_at.as_ref().and_then(timestamp);
+    if let Some(counts) = found.finding_severity_counts {
+        // A count that is no count is an answer that cannot be read; as a zero it would call a list whole.
+        let count = |(severity, count): (&FindingSeverity, &i32)| u64::try_from(*count).map(|count| (severity.as_str().to_owned(), count));
+        let counts = counts.iter().map(count).collect::<Result<Vec<_>, _>>().map_err(|_| "a count of findings is below zero")?;
+        report.stated_counts = Some(Counts::stated(counts.iter().map(|(word, count)| (word.as_str(), *count))));
+    }
+    report.listed = found.findings.is_some() || found.enhanced_findings.is_some();
+    let (basics, enhanced) = (found.findings.unwrap_or_default(), found.enhanced_findings.unwrap_or_default());
+    report.has_basic_findings = !basics.is_empty();
+    report.has_enhanced_findings = !enhanced.is_empty();
+    report.findings = basics.into_iter().map(basic).chain(enhanced.into_iter().map(inspectors)).collect();
+    Ok(report)
 }
 
 enum Found {

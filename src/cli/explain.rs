@@ -251,7 +251,7 @@ impl<'a> ImageReport<'a> {
                 completed_at: result.map(|result| result.completed_at.to_string()),
                 stated_counts: result.and_then(|result| result.stated_counts.as_ref()),
                 reads: result.map_or(0, |result| result.reads),
-                checked_at: head.checked_at.map(|at| at.to_string()),
+                checked_at: head.last_read.newest().map(|at| at.to_string()),
             },
             findings: explained.findings(),
             policies: explained

@@ -6,7 +6,6 @@
 //!
 //! Exit 0 pass, 2 blocked, 3 no verdict (incomplete, and nothing blocks), 1 unreadable.
 
-use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -117,6 +116,7 @@ fn described(members: &Map<String, Value>) -> Result<Saved, Unreadable> {
         stated_counts: stated_counts.clone(),
         listed: basic.is_some() || enhanced.is_some(),
         has_enhanced_findings: enhanced.is_some_and(|list| !list.is_empty()),
+        has_basic_findings: basic.is_some_and(|list| !list.is_empty()),
         findings: findings.clone(),
         more,
     };
@@ -125,7 +125,8 @@ fn described(members: &Map<String, Value>) -> Result<Saved, Unreadable> {
         what: Answered::Findings(report),
         coverage: None,
         pushed_at: None,
-        read_at: Timestamp::UNIX_EPOCH,
+        // When the file was saved is not known: after everything that it says.
+        read_at: Timestamp::MAX,
     };
     let reading = understand(answer);
     let note = match (&reading.state, more) {
@@ -245,11 +246,12 @@ fn optional_text<'a>(members: &'a Map<String, Value>, member: &str, place: &str)
 }
 
 fn counts(members: &Map<String, Value>) -> Result<Counts, Unreadable> {
-    let count = |(word, count): (&String, &Value)| {
+    let mut stated = Vec::with_capacity(members.len());
+    for (word, count) in members {
         let wrong = || Unreadable::Wrong(format!("imageScanFindings.findingSeverityCounts.{word}"), "a whole number");
-        count.as_u64().map(|count| (word.clone(), count)).ok_or_else(wrong)
-    };
-    members.iter().map(count).collect::<Result<BTreeMap<_, _>, _>>().map(Counts::from)
+        stated.push((word.as_str(), count.as_u64().ok_or_else(wrong)?));
+    }
+    Ok(Counts::stated(stated))
 }
 
 /// A time as the AWS CLI prints it: ISO 8601, or, in its first version, seconds since 1970.

@@ -177,6 +177,15 @@ impl Counts {
         counts
     }
 
+    /// The scanner's own counts, under the words by which findings are counted: a word that nobody documented is `UNDEFINED`.
+    pub fn stated<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
+        let mut stated = Self::default();
+        for (word, count) in counts {
+            stated.add(Rating::parse(Some(word)).counted_as(), count);
+        }
+        stated
+    }
+
     pub fn add(&mut self, word: &str, more: u64) {
         if more == 0 {
             return;
@@ -265,6 +274,14 @@ mod tests {
         assert_eq!(FindingStatus::parse(Some("ARCHIVED")), FindingStatus::Active);
         assert_eq!(FindingStatus::parse(None), FindingStatus::Active);
         assert_eq!(FindingStatus::parse(Some("CLOSED")), FindingStatus::Closed);
+    }
+
+    #[test]
+    fn a_word_that_nobody_documented_agrees_with_the_finding_that_has_it() {
+        let stated = Counts::stated([("SEVERE", 1), ("UNDEFINED", 1), ("HIGH", 0)]);
+        let odd = Finding { id: "CVE-1".into(), severity: Rating::parse(Some("SEVERE")), arn: None, status: FindingStatus::Active, packages: vec![] };
+        let plain = Finding { severity: Rating::Undefined, ..odd.clone() };
+        assert_eq!(stated, Counts::of(&[odd, plain]));
     }
 
     #[test]

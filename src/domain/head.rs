@@ -2,8 +2,8 @@
 //!
 //! News arrive doubled, late and in any order. [`merge`] gives one scanner's readings the same state and the same findings in
 //! whatever order they come: newer evidence wins by the scan's completed time, then by the time of reading, then by content.
-//! What has been merged once changes nothing the second time. How often and since when a list was read the same
-//! ([`ScanResult::reads`], [`ScanResult::equal_since`]) does depend on the order, since a reading that loses leaves no trace.
+//! What has been merged once changes nothing the second time. Of a reading that loses one thing stays: that it differed, and
+//! when. So no order of arrival proves more than the order of reading does; a late one may cost one more look.
 
 use std::fmt;
 
@@ -14,13 +14,14 @@ use super::finding::Counts;
 use super::image::{ImageDigest, Repository};
 use super::judge::judge;
 use super::policy::{Policy, PolicyHash};
-use super::scan::{FactsHash, Reading, ScanSource, ScanState, Standing};
+use super::scan::{Clock, Facts, FactsHash, Reading, ScanSource, ScanState, Standing};
 
 /// How far apart two equal readings of Inspector's findings have to be, so that the list can be taken for whole: one finding
 /// has been seen to become three within a minute.
 pub const APART: SignedDuration = SignedDuration::from_secs(20);
-/// Over so many unchanged readings a count above the list is no longer a list that is still being filled.
+/// Over so many unchanged readings and so long a count above the list is no longer a list that is still being filled.
 const DISAGREEING_READS: u32 = 3;
+const DISAGREEING_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// A scan-complete event speaks of the scan that had been completed when it was sent; clocks may differ by this much.
 const EVENT_SKEW: SignedDuration = SignedDuration::from_secs(60);
 const POLICIES: usize = 8;
@@ -59,7 +60,7 @@ pub struct Head {
     pub version: u64,
     #[serde(default)]
     pub kind: Kind,
-    /// The indexes that hold this image, newest first, as far as there is room.
+    /// The indexes that hold this image, as far as there is room.
     #[serde(default)]
     pub parents: Vec<ImageDigest>,
     #[serde(default)]
@@ -75,8 +76,7 @@ pub struct Head {
     #[serde(default)]
     pub latest: Option<Word>,
     /// Results read before this moment do not count any more, and prove nothing for a later one: the image was archived, deleted
-    /// or fell out of scanning since, the scanner withheld its findings or said what nobody here understands, or another scanner
-    /// took over.
+    /// or fell out of scanning since, or the scanner withheld its findings or said what nobody here understands.
     #[serde(default)]
     pub voided_at: Option<Timestamp>,
     /// What the scanner's own event counted.
@@ -85,12 +85,42 @@ pub struct Head {
     /// What has been judged already; only ever of `result`'s findings.
     #[serde(default)]
     pub verdicts: Vec<PolicyVerdict>,
-    /// When the API was last asked.
+    /// When the API was last asked, by the scanner that was in charge: what one has found counts only until the other answers.
     #[serde(default)]
-    pub checked_at: Option<Timestamp>,
+    pub last_read: LastRead,
     /// The pipeline's verdict, for a person who looks at the table.
     #[serde(default)]
     pub verdict: String,
+}
+
+/// The newest reading of each scanner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRead {
+    #[serde(default)]
+    pub basic: Option<Timestamp>,
+    #[serde(default)]
+    pub enhanced: Option<Timestamp>,
+}
+
+impl LastRead {
+    fn note(&mut self, source: ScanSource, at: Timestamp) {
+        let last = match source {
+            ScanSource::Basic => &mut self.basic,
+            ScanSource::Enhanced => &mut self.enhanced,
+        };
+        *last = (*last).max(Some(at));
+    }
+
+    fn of_the_other(&self, source: ScanSource) -> Option<Timestamp> {
+        match source {
+            ScanSource::Basic => self.enhanced,
+            ScanSource::Enhanced => self.basic,
+        }
+    }
+
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.basic.max(self.enhanced)
+    }
 }
 
 /// A scan that the scanner calls finished.
@@ -99,11 +129,16 @@ pub struct ScanResult {
     pub source: ScanSource,
     pub status: String,
     pub completed_at: Timestamp,
+    /// Who said so: two clocks do not compare.
+    pub clock: Clock,
     pub read_at: Timestamp,
     /// How many readings agreed with this one, itself included.
     pub reads: u32,
     /// The first reading since which nothing changed. It counts as proof only from `completed_at` on.
     pub equal_since: Timestamp,
+    /// The newest reading that listed something else.
+    #[serde(default)]
+    pub differed_at: Option<Timestamp>,
     #[serde(default)]
     pub stated_counts: Option<Counts>,
     /// What counts: active findings by severity.
@@ -160,6 +195,49 @@ pub struct PolicyVerdict {
     pub asked_at: Timestamp,
 }
 
+impl ScanResult {
+    fn unchanged_for(&self) -> SignedDuration {
+        self.read_at.duration_since(self.equal_since)
+    }
+
+    fn is_contested(&self) -> bool {
+        self.differed_at.is_some_and(|differed| differed >= self.read_at)
+    }
+
+    fn says_the_same_as(&self, other: &Self) -> bool {
+        let content = |result: &Self| (result.facts.clone(), result.stated_counts.clone(), result.counts_disagree);
+        content(self) == content(other)
+    }
+
+    /// Another reading listed something else at that moment.
+    fn differs_from_one_of(&mut self, at: Timestamp) {
+        self.differed_at = self.differed_at.max(Some(at));
+        self.proves_nothing_before(at);
+    }
+
+    /// What was read the same until that moment proves nothing any more.
+    fn proves_nothing_before(&mut self, at: Timestamp) {
+        if at >= self.equal_since {
+            self.equal_since = self.read_at;
+            self.reads = 1;
+        }
+    }
+
+    /// Takes over what `old`, which this one replaces, has proven already.
+    fn follow(&mut self, old: &Self) {
+        self.differed_at = old.differed_at;
+        if !self.says_the_same_as(old) {
+            self.differs_from_one_of(old.read_at);
+        } else if old.clock == self.clock && old.differed_at < Some(old.equal_since) {
+            self.reads = old.reads.saturating_add(1);
+            // The run of equal readings counts from the first one that was not before this scan's end.
+            if old.equal_since >= self.completed_at {
+                self.equal_since = old.equal_since;
+            }
+        }
+    }
+}
+
 impl Head {
     fn new(digest: &ImageDigest, repository: &Repository) -> Self {
         Self {
@@ -176,21 +254,30 @@ impl Head {
             voided_at: None,
             event: None,
             verdicts: Vec::new(),
-            checked_at: None,
+            last_read: LastRead::default(),
             verdict: String::new(),
         }
     }
 
     /// The result, unless something since has made it void.
     pub fn valid_result(&self) -> Option<&ScanResult> {
-        self.result.as_ref().filter(|result| self.voided_at.is_none_or(|voided| result.read_at > voided))
+        self.result.as_ref().filter(|result| self.still_counts(result))
+    }
+
+    fn still_counts(&self, result: &ScanResult) -> bool {
+        self.ended_before(result.source).is_none_or(|ended| result.read_at > ended)
+    }
+
+    /// Since when the readings of this scanner count.
+    fn ended_before(&self, source: ScanSource) -> Option<Timestamp> {
+        self.voided_at.max(self.last_read.of_the_other(source))
     }
 
     /// How far the scan of this image is.
     pub fn state(&self) -> ScanState {
         match self.valid_result() {
             Some(result) if !result.counts_disagree => ScanState::Complete,
-            Some(result) if result.reads >= DISAGREEING_READS => ScanState::CountsDisagree,
+            Some(result) if result.reads >= DISAGREEING_READS && result.unchanged_for() >= DISAGREEING_FOR => ScanState::CountsDisagree,
             Some(_) => ScanState::Running,
             None => self.latest.as_ref().map_or(ScanState::NotFound, |word| word.state.clone()),
         }
@@ -208,13 +295,15 @@ impl Head {
     pub fn complete(&self) -> Option<(&ScanResult, bool)> {
         let result = self.valid_result().filter(|result| !result.counts_disagree)?;
         let settled = match result.source {
+            // A later reading, of an older scan as it says, listed something else: which of them is true shows the next one.
+            _ if result.is_contested() => false,
             ScanSource::Basic => true,
             ScanSource::Enhanced => match self.event_of(result) {
                 // An event counts either everything or what is active: it is not documented which.
                 Some(event) if event.agree_with(&result.listed) || event.agree_with(&result.counts) => true,
                 // The scanner itself has counted more than it lists: reading the same list twice proves nothing against that.
                 Some(event) if event.exceed(&result.listed) => false,
-                _ => result.read_at.duration_since(result.equal_since) >= APART,
+                _ => result.unchanged_for() >= APART,
             },
         };
         Some((result, settled))
@@ -223,7 +312,7 @@ impl Head {
     /// The counts of the event that speaks of this very scan, and that nothing has made void since.
     fn event_of(&self, result: &ScanResult) -> Option<&EventCounts> {
         let of_this_scan = |event: &&EventCounts| result.completed_at <= event.at.saturating_add(EVENT_SKEW).unwrap_or(Timestamp::MAX);
-        self.event.as_ref().filter(of_this_scan).filter(|event| self.voided_at.is_none_or(|voided| event.at > voided))
+        self.event.as_ref().filter(of_this_scan).filter(|event| self.voided_at.max(self.last_read.basic).is_none_or(|ended| event.at > ended))
     }
 
     /// How many findings block under `policy`, where the record alone can tell.
@@ -301,7 +390,7 @@ fn pushed(head: &mut Head, kind: &Kind, tag: Option<&str>, at: Option<Timestamp>
         head.kind = kind.clone(); // a digest's manifest never changes
     }
     // An older push that arrives late adds its tag at the end, so that the order of arrival does not matter much.
-    let is_newest = head.pushed_at <= at;
+    let is_newest = head.pushed_at < at;
     if let Some(tag) = tag
         && !head.tags.iter().any(|known| known == tag)
     {
@@ -321,15 +410,16 @@ fn part_of(head: &mut Head, parent: &ImageDigest) {
     if head.parents.contains(parent) {
         return;
     }
-    head.parents.insert(0, parent.clone());
-    if head.parents.len() > PARENTS {
-        head.parents.truncate(PARENTS);
+    // The first ones stay: were the last one to make way, two that come again and again would push each other out.
+    if head.parents.len() < PARENTS {
+        head.parents.insert(0, parent.clone());
+    } else {
         head.more_parents = true;
     }
 }
 
 fn scanned(head: &mut Head, reading: &Reading, policies: &[Policy]) {
-    head.checked_at = head.checked_at.max(Some(reading.read_at));
+    head.last_read.note(reading.source, reading.read_at);
     let finished = matches!(reading.state, ScanState::Complete | ScanState::CountsDisagree);
     match (finished, &reading.facts, reading.completed_at) {
         (true, Some(facts), Some(completed_at)) => {
@@ -337,73 +427,84 @@ fn scanned(head: &mut Head, reading: &Reading, policies: &[Policy]) {
                 source: reading.source,
                 status: reading.status.clone(),
                 completed_at,
+                clock: reading.clock,
                 read_at: reading.read_at,
                 reads: 1,
                 equal_since: reading.read_at,
+                differed_at: None,
                 stated_counts: reading.stated_counts.clone(),
                 counts: Counts::of(facts.findings().iter().filter(|finding| finding.counts())),
                 listed: Counts::of(facts.findings()),
                 facts: facts.hash().clone(),
                 counts_disagree: reading.state == ScanState::CountsDisagree,
             };
-            let is_void = head.result.is_some() && head.valid_result().is_none();
-            if let Some(result) = newer_result(head.result.as_ref(), new, is_void) {
-                if head.result.as_ref().is_none_or(|old| old.facts != result.facts) {
-                    head.verdicts.clear();
-                }
-                head.result = Some(result);
+            let result = newer_result(head, new);
+            if head.result.as_ref().is_none_or(|old| old.facts != result.facts) {
+                head.verdicts.clear();
             }
             // Verdicts are of the findings that the row refers to, and these may be those of a newer reading.
-            if head.result.as_ref().is_some_and(|result| result.facts == *facts.hash()) {
-                for policy in policies.iter().filter(|policy| !policy.is_by_severity_alone()) {
-                    remember_verdict(head, policy, judge(facts.findings(), policy).blocking.len() as u64, reading.read_at);
-                }
+            if result.facts == *facts.hash() {
+                remember_verdicts(head, facts, policies, reading.read_at);
             }
+            head.result = Some(result);
         }
         _ => {
-            let word = Word { source: reading.source, state: reading.state.clone(), status: reading.status.clone(), read_at: reading.read_at };
-            let is_newer = |known: &Word| (word.read_at, &word.state) > (known.read_at, &known.state);
             // A word that rules the old result out, or one that nobody here understands: it does not count any more.
             let takes_back = reading.state.standing() == Standing::Unscanned || matches!(reading.state, ScanState::FindingsUnavailable | ScanState::Unknown(_));
             if takes_back {
                 head.voided_at = head.voided_at.max(Some(reading.read_at));
             }
-            if head.latest.as_ref().is_none_or(is_newer) {
-                // Another scanner has taken over: what the old one found is no longer what is true here.
-                if head.result.as_ref().is_some_and(|result| result.source != word.source && result.read_at < word.read_at) {
-                    head.voided_at = head.voided_at.max(Some(word.read_at));
-                }
+            let word = Word { source: reading.source, state: reading.state.clone(), status: reading.status.clone(), read_at: reading.read_at };
+            if head.latest.as_ref().is_none_or(|known| (word.read_at, &word.state) > (known.read_at, &known.state)) {
                 head.latest = Some(word);
             }
         }
     }
+    let ended_before = head.result.as_ref().and_then(|result| head.ended_before(result.source));
+    if let (Some(result), Some(ended)) = (&mut head.result, ended_before) {
+        result.proves_nothing_before(ended);
+    }
 }
 
-/// The result to keep, if `new` changes anything. A result that is void proves nothing for the one that follows it.
-fn newer_result(old: Option<&ScanResult>, new: ScanResult, old_is_void: bool) -> Option<ScanResult> {
-    let Some(old) = old else { return Some(new) };
-    let key = |result: &ScanResult| (result.completed_at, result.read_at, result.facts.clone());
-    // Two scanners' completed times do not compare: there the later reading says which one is in charge.
-    let wins = if new.source == old.source { key(&new) > key(old) } else { new.read_at > old.read_at };
-    if !wins {
-        return None;
+/// The result to keep: the new one, or the old one and what the new one means for it.
+fn newer_result(head: &Head, mut new: ScanResult) -> ScanResult {
+    let Some(old) = &head.result else { return new };
+    let wins = match (head.still_counts(old), head.still_counts(&new)) {
+        (false, true) => true,
+        (true, false) => false,
+        // Two clocks do not compare: there the later reading is the newer one.
+        _ if new.source != old.source || new.clock != old.clock => (new.read_at, &new.facts) > (old.read_at, &old.facts),
+        _ => (new.completed_at, new.read_at, &new.facts) > (old.completed_at, old.read_at, &old.facts),
+    };
+    if wins {
+        // A result that does not count any more proves nothing for the one that follows it.
+        if head.still_counts(old) && old.source == new.source {
+            new.follow(old);
+        }
+        return new;
     }
-    let unchanged = new.source == old.source && new.facts == old.facts && new.stated_counts == old.stated_counts && new.counts_disagree == old.counts_disagree;
-    if !unchanged || old_is_void {
-        return Some(new);
+    let mut old = old.clone();
+    if head.still_counts(&new) && old.source == new.source && !old.says_the_same_as(&new) {
+        old.differs_from_one_of(new.read_at);
     }
-    // Equal, and read again. The run of equal readings counts from the first one that was not before this scan's end.
-    let equal_since = if old.equal_since >= new.completed_at { old.equal_since } else { new.read_at };
-    Some(ScanResult { reads: old.reads.saturating_add(1), equal_since, ..new })
+    old
 }
 
-fn remember_verdict(head: &mut Head, policy: &Policy, blocking: u64, asked_at: Timestamp) {
-    let hash = policy.hash();
-    if head.verdicts.iter().any(|verdict| verdict.policy == hash) {
+/// Those asked for now come first; of the others, as many as there is room for.
+fn remember_verdicts(head: &mut Head, facts: &Facts, policies: &[Policy], asked_at: Timestamp) {
+    let asked: Vec<(PolicyHash, &Policy)> = policies.iter().filter(|policy| !policy.is_by_severity_alone()).map(|policy| (policy.hash(), policy)).collect();
+    let is_known = |hash: &PolicyHash| head.verdicts.iter().any(|verdict| verdict.policy == *hash);
+    if asked.iter().all(|(hash, _)| is_known(hash)) {
         return;
     }
-    head.verdicts.insert(0, PolicyVerdict { policy: hash, blocking, asked_at });
-    head.verdicts.truncate(POLICIES);
+    let mut verdicts: Vec<PolicyVerdict> = Vec::with_capacity(POLICIES);
+    for (hash, policy) in asked {
+        let known = head.verdicts.iter().position(|verdict| verdict.policy == hash).map(|place| head.verdicts.remove(place));
+        verdicts.push(known.unwrap_or_else(|| PolicyVerdict { policy: hash, blocking: judge(facts.findings(), policy).blocking.len() as u64, asked_at }));
+    }
+    verdicts.append(&mut head.verdicts);
+    verdicts.truncate(POLICIES);
+    head.verdicts = verdicts;
 }
 
 impl fmt::Display for Child {

@@ -71,15 +71,7 @@ pub fn after_start(digest: &ImageDigest, started: Started, now: Timestamp) -> Ve
         Started::Yes | Started::RegistryIsEnhanced => Vec::new(),
         Started::Already | Started::Archived | Started::NoImage => vec![Step::Look(digest.clone(), SignedDuration::ZERO)],
         Started::Unsupported => {
-            let reading = Reading {
-                source: ScanSource::Basic,
-                state: ScanState::Unsupported,
-                status: "UnsupportedImageTypeException".to_owned(),
-                completed_at: None,
-                stated_counts: None,
-                facts: None,
-                read_at: now,
-            };
+            let reading = Reading::without_result(ScanSource::Basic, ScanState::Unsupported, "UnsupportedImageTypeException".to_owned(), now);
             vec![Step::Remember(digest.clone(), News::Scan(reading))]
         }
     }

@@ -5,11 +5,14 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::finding::{Counts, Finding, sort};
 use super::image::{Sha256Writer, sha256_hex};
+
+/// A scan's end and our clock may differ by this much.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(60);
 
 /// Which scanner of the registry answers: ECR basic scanning or Amazon Inspector. Taken from the registry's configuration,
 /// never guessed from the findings: a clean image has none of either kind.
@@ -72,6 +75,17 @@ impl Status {
             Some(other) => Self::Other(other.to_owned()),
         }
     }
+}
+
+/// Whose clock a scan's completed time was taken from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Clock {
+    /// The scan's own completed time, in ECR's answer.
+    #[default]
+    Scan,
+    /// When Inspector's coverage says that it has scanned the image last.
+    Coverage,
 }
 
 /// How far the scan of an image is.
@@ -239,8 +253,38 @@ pub struct Report {
     pub more: bool,
     /// Whether there was a list of findings at all, be it an empty one.
     pub listed: bool,
-    /// Whether findings came in the list that only Inspector fills.
+    /// Whether findings came in the list that only Inspector fills, and in the one that only basic scanning fills.
     pub has_enhanced_findings: bool,
+    pub has_basic_findings: bool,
+}
+
+/// Pages that do not belong together: the scan went on while they were read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} changed while its pages were read")]
+pub struct MixedPages(&'static str);
+
+impl Report {
+    /// Puts the page that follows to what has been read so far. What is read of two scans is the list of neither.
+    pub fn followed_by(mut self, page: Report) -> Result<Report, MixedPages> {
+        // That every page repeats what the first one says of the scan is nowhere promised: silence is no contradiction.
+        if page.status.is_some() && self.status != page.status {
+            return Err(MixedPages("the status"));
+        }
+        if page.completed_at.is_some() && self.completed_at != page.completed_at {
+            return Err(MixedPages("the completed time"));
+        }
+        if page.stated_counts.is_some() && self.stated_counts != page.stated_counts {
+            return Err(MixedPages("the number of findings"));
+        }
+        if self.listed != page.listed {
+            return Err(MixedPages("whether there is a list of findings"));
+        }
+        self.findings.extend(page.findings);
+        self.has_enhanced_findings |= page.has_enhanced_findings;
+        self.has_basic_findings |= page.has_basic_findings;
+        self.more = page.more;
+        Ok(self)
+    }
 }
 
 /// Inspector's coverage of one image.
@@ -259,6 +303,8 @@ pub struct Reading {
     /// The scanner's status, in its own words.
     pub status: String,
     pub completed_at: Option<Timestamp>,
+    /// Whose clock `completed_at` is.
+    pub clock: Clock,
     pub stated_counts: Option<Counts>,
     /// Everything that was listed, suppressed and closed findings included; `None` when nothing was listed because there is
     /// no result to list.
@@ -267,6 +313,10 @@ pub struct Reading {
 }
 
 impl Reading {
+    pub fn without_result(source: ScanSource, state: ScanState, status: String, read_at: Timestamp) -> Self {
+        Self { source, state, status, completed_at: None, clock: Clock::default(), stated_counts: None, facts: None, read_at }
+    }
+
     /// Whether the scanner counts more than it lists. Compared within one answer, with suppressed and closed findings.
     pub fn counts_disagree(&self) -> bool {
         match (&self.stated_counts, &self.facts) {
@@ -294,8 +344,7 @@ pub fn leaves_open(source: ScanSource, what: &Answered) -> bool {
 /// - a page that was not read, an answer without a list, or a count above the list, is not complete.
 pub fn understand(answer: Answer) -> Reading {
     let Answer { source, what, coverage, pushed_at, read_at } = answer;
-    let bare =
-        |state: ScanState, status: &str| Reading { source, state, status: status.to_owned(), completed_at: None, stated_counts: None, facts: None, read_at };
+    let bare = |state: ScanState, status: &str| Reading::without_result(source, state, status.to_owned(), read_at);
     let report = match what {
         Answered::NoImage => return bare(ScanState::Deleted, "ImageNotFoundException"),
         Answered::NoScan => {
@@ -307,21 +356,27 @@ pub fn understand(answer: Answer) -> Reading {
 
     let status = Status::parse(report.status.as_deref());
     let word = report.status.clone().unwrap_or_else(|| "no status".to_owned());
-    let proven_at = match (&status, source) {
+    let by_scan = report.completed_at.map(|at| (at, Clock::Scan));
+    let by_coverage = || coverage.as_ref().and_then(|coverage| scanned_since_push(coverage, pushed_at)).map(|at| (at, Clock::Coverage));
+    let proven = match (&status, source) {
         _ if report.more || !report.listed => None,
-        (Status::Complete, ScanSource::Basic) => report.completed_at,
-        (Status::Complete | Status::Active, ScanSource::Enhanced) => {
-            report.completed_at.or_else(|| coverage.as_ref().and_then(|coverage| scanned_since_push(coverage, pushed_at)))
-        }
+        (Status::Complete, ScanSource::Basic) => by_scan,
+        (Status::Complete | Status::Active, ScanSource::Enhanced) => by_scan.or_else(by_coverage),
         _ => None,
     };
+    // A scan that ends in the future would be newer than every true one.
+    let latest = read_at.saturating_add(CLOCKS_DIFFER).unwrap_or(Timestamp::MAX);
+    let proven = proven.filter(|(at, _)| *at <= latest);
     let state = match status {
-        // Findings in Inspector's list, or its status, under basic scanning: the configuration has just been changed.
+        // Findings in the other scanner's list, or its status: the configuration has just been changed.
         Status::Active if source == ScanSource::Basic => ScanState::Unknown("ACTIVE under basic scanning".to_owned()),
         Status::Complete if source == ScanSource::Basic && report.has_enhanced_findings => {
             ScanState::Unknown("enhanced findings under basic scanning".to_owned())
         }
-        Status::Complete | Status::Active if proven_at.is_some() => ScanState::Complete,
+        Status::Complete | Status::Active if source == ScanSource::Enhanced && report.has_basic_findings => {
+            ScanState::Unknown("basic findings under enhanced scanning".to_owned())
+        }
+        Status::Complete | Status::Active if proven.is_some() => ScanState::Complete,
         Status::Complete | Status::Active => coverage.as_ref().map_or(ScanState::Running, |coverage| without_result(coverage, ScanState::Running)),
         Status::Pending | Status::InProgress => ScanState::Running,
         Status::Failed => ScanState::Failed(report.description.clone().unwrap_or_else(|| "Unknown error".to_owned())),
@@ -339,7 +394,8 @@ pub fn understand(answer: Answer) -> Reading {
         source,
         state,
         status: with_coverage(&word, coverage.as_ref()),
-        completed_at: proven_at,
+        completed_at: proven.map(|(at, _)| at),
+        clock: proven.map(|(_, clock)| clock).unwrap_or_default(),
         stated_counts: report.stated_counts,
         facts: lists.then(|| Facts::new(source, report.findings)),
         read_at,
@@ -438,6 +494,47 @@ mod tests {
     #[test]
     fn a_page_that_was_not_read_is_not_complete() {
         assert_eq!(state(ScanSource::Basic, Report { more: true, ..report("COMPLETE", Some(50)) }), ScanState::Running);
+    }
+
+    #[test]
+    fn a_scan_that_ends_in_the_future_proves_nothing() {
+        for (completed_at, expected) in [(159, ScanState::Complete), (160, ScanState::Complete), (161, ScanState::Running)] {
+            assert_eq!(state(ScanSource::Basic, report("COMPLETE", Some(completed_at))), expected, "read at 100, completed at {completed_at}");
+        }
+    }
+
+    #[test]
+    fn findings_in_the_list_of_the_other_scanner_are_not_believed() {
+        for source in [ScanSource::Basic, ScanSource::Enhanced] {
+            let own = Report {
+                has_basic_findings: source == ScanSource::Basic,
+                has_enhanced_findings: source == ScanSource::Enhanced,
+                ..report("COMPLETE", Some(50))
+            };
+            assert_eq!(state(source, own.clone()), ScanState::Complete);
+            let both = Report { has_basic_findings: true, has_enhanced_findings: true, ..own };
+            assert!(matches!(state(source, both), ScanState::Unknown(_)), "{source}");
+        }
+    }
+
+    #[test]
+    fn pages_of_two_scans_are_the_list_of_neither() {
+        let first = Report { more: true, findings: vec![finding("CVE-1", Severity::High)], ..report("COMPLETE", Some(50)) };
+        let last = || Report { findings: vec![finding("CVE-2", Severity::Low)], ..report("COMPLETE", Some(50)) };
+        let whole = first.clone().followed_by(last()).unwrap();
+        assert_eq!((whole.findings.len(), whole.more), (2, false));
+        let counts = Some(Counts::from(std::collections::BTreeMap::from([("HIGH".into(), 1)])));
+        for other in [
+            Report { completed_at: Some(at(51)), ..last() },
+            Report { stated_counts: counts, ..last() },
+            Report { listed: false, findings: vec![], ..last() },
+            Report { status: Some("IN_PROGRESS".into()), ..last() },
+        ] {
+            assert!(first.clone().followed_by(other.clone()).is_err(), "{other:?}");
+        }
+        let silent = Report { status: None, completed_at: None, ..last() };
+        assert!(first.clone().followed_by(silent.clone()).is_ok());
+        assert!(silent.followed_by(last()).is_err(), "the scan ended after the first page was read");
     }
 
     #[test]

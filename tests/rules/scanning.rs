@@ -53,7 +53,7 @@ fn what_is_not_final_is_looked_at_again_three_times_and_no_more() {
         (ScanSource::Enhanced, unsure, [Some(22), Some(30), Some(60), None]),
         (ScanSource::Basic, status("PENDING"), [Some(15), Some(30), Some(60), None]),
         (ScanSource::Basic, Answered::NoScan, [Some(15), Some(30), Some(60), None]),
-        (ScanSource::Basic, disagree, [Some(15), Some(30), None, None]), // the third reading settles it
+        (ScanSource::Basic, disagree, [Some(15), Some(30), None, None]), // the third reading settles it, 45 s after the first
         (ScanSource::Basic, status("FAILED"), [None, None, None, None]),
         (ScanSource::Basic, complete(ScanSource::Basic, 50, &[]), [None, None, None, None]),
     ] {
@@ -61,7 +61,7 @@ fn what_is_not_final_is_looked_at_again_three_times_and_no_more() {
         world.scans("app", [answer.clone()]);
         for (n, wait) in waits.iter().enumerate() {
             world.look_again.clear();
-            world.now += 1;
+            world.now += if registry == ScanSource::Basic { [1, 15, 30, 60][n] } else { 1 };
             world.scan_with("app", Hints { looked_again: n as u32, must_look: true, ..Hints::default() });
             let expected: Vec<_> = wait.iter().map(|seconds| (n as u32 + 1, *seconds)).collect();
             let asked: Vec<_> = world.look_again.iter().map(|(n, after)| (*n, after.as_secs())).collect();

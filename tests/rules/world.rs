@@ -48,6 +48,7 @@ pub fn complete(source: ScanSource, completed_at: i64, findings: &[Finding]) -> 
         findings: findings.to_vec(),
         listed: true,
         has_enhanced_findings: source == ScanSource::Enhanced && !findings.is_empty(),
+        has_basic_findings: source == ScanSource::Basic && !findings.is_empty(),
         ..Report::default()
     })
 }

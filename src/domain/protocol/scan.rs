@@ -126,7 +126,7 @@ impl Protocol for Scan {
             }
             (At::Head, Saw::Heads(heads)) => {
                 self.head = heads.into_iter().next().flatten();
-                let checked_at = self.head.as_ref().and_then(|head| head.checked_at);
+                let checked_at = self.head.as_ref().and_then(|head| head.last_read.newest());
                 let is_known = |newest: Timestamp| checked_at.is_some_and(|checked| checked.duration_since(newest) > OUTDATED);
                 if !self.hints.must_look && self.hints.newest.is_some_and(is_known) {
                     return self.remember(Vec::new());
