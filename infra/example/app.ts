@@ -43,6 +43,8 @@ class PipelineStack extends Stack {
         new CfnOutput(this, `${lane}${kind}Url`, { value: queue.queueUrl });
       }
     }
+    const failures = pipeline.node.findChild('OnDeployFailures') as sqs.Queue;
+    new CfnOutput(this, 'OnDeployFailuresUrl', { value: failures.queueUrl });
     addEnvironment(pipeline, this.node.tryGetContext('functionEnv'));
   }
 }

@@ -65,7 +65,7 @@ export interface EcrScanVerifierProps {
    * Fails the deployment when findings block.
    *
    * With `false` the deployment goes on, `blockConstructs` included, and the verdict says BLOCK. An image whose scan is
-   * not complete is refused either way.
+   * not complete in time is refused either way.
    *
    * @default true
    */
@@ -91,10 +91,10 @@ export interface EcrScanVerifierProps {
   readonly suppressErrorOnRollback?: boolean;
 
   /**
-   * How long a deployment may take at the gate: 1 to 3480 seconds.
+   * How long a deployment waits for the scan of its image: 1 to 3480 seconds.
    *
-   * This version does not wait: an image without a complete scan is refused at once. The value is checked, and bounds how
-   * long CloudFormation waits for the gate's answer.
+   * When the time is up the deployment fails with a message that says so; it is never let through. Nothing runs while it
+   * waits.
    *
    * @default Duration.minutes(14)
    */

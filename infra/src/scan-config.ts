@@ -18,10 +18,11 @@ export interface ScanConfigBindOutput {
  */
 export interface BasicScanConfigOptions {
   /**
-   * Requires that the registry is set to basic scanning, where a scan can be asked for.
+   * Starts a scan of an image that has none when a deployment waits for it.
    *
-   * The gate itself starts no scan yet: the pipeline does, when an image is pushed to a repository that is scanned on
-   * demand only. With `false` the findings of whichever scanner is in charge are taken.
+   * That takes a registry that is set to basic scanning, where a scan can be asked for; any other is refused. With `false`
+   * no deployment starts a scan, and the findings of whichever scanner is in charge are taken. Either way the pipeline asks
+   * for a scan of what is pushed to a repository that is scanned on demand only.
    *
    * @default true
    */

@@ -1,5 +1,6 @@
 import * as assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { readFileSync } from 'fs';
 import * as path from 'path';
 import { Stack } from 'aws-cdk-lib';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
@@ -76,6 +77,13 @@ test('without the context key they lie in the package', () => {
   } catch (error) {
     assert.ok(String(error).includes(` in ${packaged}. `), String(error));
   }
+});
+
+test('and the package lists what it ships: what `build` makes, and what `make dist` puts beside it', () => {
+  const { files, main, types } = JSON.parse(readFileSync(path.join(__dirname, '..', '..', 'package.json'), 'utf8'));
+  // npm passes over in silence what is listed and is not there.
+  assert.deepEqual(files, ['lib', 'binaries']);
+  assert.deepEqual([main, types].map(path.dirname), ['lib', 'lib']);
 });
 
 test('each function gets its own binary', () => {

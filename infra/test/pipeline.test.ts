@@ -126,7 +126,7 @@ describe('the tables', () => {
     assert.deepEqual(keys(index), ['HASH open', 'RANGE due']);
     assert.deepEqual(index.Projection, {
       ProjectionType: 'INCLUDE',
-      NonKeyAttributes: ['digest', 'repository', 'stack', 'logical_id', 'since'],
+      NonKeyAttributes: ['digest', 'repository', 'stack', 'logical_id', 'since', 'state', 'lease_until', 'request_id', 'image'],
     });
   });
 
@@ -222,14 +222,29 @@ describe('the functions', () => {
     assert.deepEqual(free.map((f) => f.Properties.FunctionName), ['ecr-scan-verifier-demo-on-scan']);
   });
 
-  test('on-deploy is tried three times in all, for as long as CloudFormation may wait', () => {
-    const { Properties } = find(plainPipeline, 'AWS::Lambda::EventInvokeConfig');
+  test('on-deploy is tried three times in all, for as long as CloudFormation may wait; then the request is kept', () => {
+    const { Properties } = find(plainPipeline, 'AWS::Lambda::EventInvokeConfig', /OnDeploy/);
     assert.deepEqual(Properties, {
       FunctionName: '{PipelineOnDeploy}',
       Qualifier: '$LATEST',
       MaximumRetryAttempts: 2,
       MaximumEventAgeInSeconds: 3600,
+      DestinationConfig: { OnFailure: { Destination: '{PipelineOnDeployFailures.Arn}' } },
     });
+  });
+
+  test('on-sweep is tried once: the next minute comes anyway', () => {
+    const { Properties } = find(plainPipeline, 'AWS::Lambda::EventInvokeConfig', /OnSweep/);
+    assert.deepEqual(Properties, {
+      FunctionName: '{PipelineOnSweep}',
+      Qualifier: '$LATEST',
+      MaximumRetryAttempts: 0,
+      MaximumEventAgeInSeconds: 60,
+    });
+  });
+
+  test('what a queue feeds says by itself what comes back, so the other two have no such setting', () => {
+    assert.equal(findAll(plainPipeline, 'AWS::Lambda::EventInvokeConfig').length, 2);
   });
 
   test('get each what they need to know, and no more', () => {
@@ -242,12 +257,12 @@ describe('the functions', () => {
       FINDINGS_BUCKET: '{PipelineFindingsBucket}',
       PIPELINE_POLICY: '{"severity":["CRITICAL"]}',
     };
-    const { PIPELINE, VERDICTS_TABLE, REQUESTS_TABLE, DEPLOYMENTS_TABLE, SCAN_QUEUE_URL, FINDINGS_BUCKET, PIPELINE_POLICY } = known;
+    const { PIPELINE, VERDICTS_TABLE, REQUESTS_TABLE, DEPLOYMENTS_TABLE, SCAN_QUEUE_URL, PIPELINE_POLICY } = known;
     for (const [id, variables] of Object.entries({
       OnPush: { PIPELINE, VERDICTS_TABLE, SCAN_QUEUE_URL, PIPELINE_POLICY },
-      OnScan: { PIPELINE, VERDICTS_TABLE, DEPLOYMENTS_TABLE, SCAN_QUEUE_URL, FINDINGS_BUCKET, PIPELINE_POLICY },
-      OnDeploy: { PIPELINE, VERDICTS_TABLE, REQUESTS_TABLE, DEPLOYMENTS_TABLE, FINDINGS_BUCKET, PIPELINE_POLICY },
-      OnSweep: { PIPELINE, REQUESTS_TABLE },
+      OnScan: known,
+      OnDeploy: known,
+      OnSweep: { PIPELINE, REQUESTS_TABLE, DEPLOYMENTS_TABLE },
     })) {
       assert.deepEqual(find(plainPipeline, 'AWS::Lambda::Function', id).Properties.Environment.Variables, variables, id);
     }
@@ -268,17 +283,20 @@ describe('what the functions may do', () => {
       'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
     ],
     OnScan: [
-      ...consuming('{PipelineScanQueue.Arn}', '{PipelineFindingsQueue.Arn}'),
-      'Allow dynamodb:GetItem on {PipelineVerdicts.Arn}',
-      'Allow dynamodb:PutItem on {PipelineVerdicts.Arn}',
+      ...consuming('{PipelineScanQueue.Arn}', '{PipelineFindingsQueue.Arn}', '{PipelineOnDeployFailures.Arn}'),
+      ...['BatchGetItem', 'GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineVerdicts.Arn}`),
+      ...['DeleteItem', 'GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineRequests.Arn}`),
+      ...['GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineDeployments.Arn}`),
       'Allow dynamodb:Query on {PipelineDeployments.Arn}/index/by-digest',
-      'Allow dynamodb:UpdateItem on {PipelineVerdicts.Arn}',
+      `Allow ecr:BatchGetImage on ${anyImage}`,
       `Allow ecr:DescribeImageScanFindings on ${anyImage}`,
       `Allow ecr:DescribeImages on ${anyImage}`,
       'Allow ecr:GetRegistryScanningConfiguration on *',
+      `Allow ecr:StartImageScan on ${anyImage}`,
       'Allow inspector2:ListCoverage on *',
       'Allow inspector2:ListFindings on *',
       'Allow s3:GetObject on {PipelineFindingsBucket.Arn}/*',
+      'Allow s3:ListBucket on {PipelineFindingsBucket.Arn}',
       'Allow s3:PutObject on {PipelineFindingsBucket.Arn}/*',
       'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
     ],
@@ -286,7 +304,7 @@ describe('what the functions may do', () => {
       `Allow cloudformation:DescribeStacks on arn:aws:cloudformation:${REGION}:${ACCOUNT}:stack/*`,
       'Allow dynamodb:BatchGetItem on {PipelineVerdicts.Arn}',
       ...['GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineVerdicts.Arn}`),
-      ...['PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineRequests.Arn}`),
+      ...['DeleteItem', 'GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineRequests.Arn}`),
       ...['GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineDeployments.Arn}`),
       `Allow ecr:BatchGetImage on ${anyImage}`,
       `Allow ecr:DescribeImageScanFindings on ${anyImage}`,
@@ -294,9 +312,14 @@ describe('what the functions may do', () => {
       'Allow inspector2:ListCoverage on *',
       'Allow inspector2:ListFindings on *',
       'Allow s3:GetObject on {PipelineFindingsBucket.Arn}/*',
+      'Allow s3:ListBucket on {PipelineFindingsBucket.Arn}',
       'Allow s3:PutObject on {PipelineFindingsBucket.Arn}/*',
+      'Allow sqs:SendMessage on {PipelineOnDeployFailures.Arn}',
+      'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
     ],
     OnSweep: [
+      ...['DeleteItem', 'GetItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineRequests.Arn}`),
+      'Allow dynamodb:PutItem on {PipelineDeployments.Arn}',
       'Allow dynamodb:Query on {PipelineRequests.Arn}/index/open-by-due',
     ],
   };
@@ -314,6 +337,13 @@ describe('what the functions may do', () => {
       assert.equal(find(plainPipeline, 'AWS::Lambda::Function', id).Properties.Role, `{${role.id}.Arn}`);
     });
   }
+
+  test('who may read an object may also learn that it is not there', () => {
+    for (const id of Object.keys(expected)) {
+      const may = (call: string): boolean => permissions(plainPipeline, id).some((line) => line.startsWith(`Allow s3:${call} `));
+      assert.equal(may('ListBucket'), may('GetObject'), id);
+    }
+  });
 
   function consuming(...queues: string[]): string[] {
     const calls = ['ChangeMessageVisibility', 'DeleteMessage', 'GetQueueAttributes', 'ReceiveMessage'];
@@ -359,6 +389,46 @@ describe('the queues', () => {
     }
   });
 
+  describe('of on-deploy\'s failures', () => {
+    const failures = find(plainPipeline, 'AWS::SQS::Queue', 'OnDeployFailures');
+
+    test('hides a request for 150 s, keeps it for two hours, and has no second place for it', () => {
+      assert.deepEqual(failures.Properties, { VisibilityTimeout: 150, MessageRetentionPeriod: 7200, SqsManagedSseEnabled: true });
+      assert.equal(failures.DeletionPolicy, 'Delete');
+    });
+
+    test('gives to on-scan, and to nobody else', () => {
+      const policy = find(plainPipeline, 'AWS::SQS::QueuePolicy', 'OnDeployFailuresPolicy');
+      assert.deepEqual(policy.Properties.Queues, [`{${failures.id}}`]);
+      const [tls, ...rest] = policy.Properties.PolicyDocument.Statement;
+      assert.deepEqual([tls.Effect, tls.Action, tls.Condition], ['Deny', 'sqs:*', { Bool: { 'aws:SecureTransport': 'false' } }]);
+      const deniedToAllBut = (sid: string, action: string, role: string): object => ({
+        Sid: sid,
+        Effect: 'Deny',
+        Principal: { AWS: '*' },
+        Action: action,
+        Resource: `{${failures.id}.Arn}`,
+        Condition: { ArnNotEquals: { 'aws:PrincipalArn': `{${role}.Arn}` } },
+      });
+      assert.deepEqual(rest, [
+        deniedToAllBut('OnlyOnScanReads', 'sqs:ReceiveMessage', 'PipelineOnScanRole'),
+      ]);
+    });
+
+    test('is named by no role but these two', () => {
+      const named = ['OnPush', 'OnScan', 'OnDeploy', 'OnSweep'].filter((id) =>
+        permissions(plainPipeline, id).some((line) => line.includes(failures.id)),
+      );
+      assert.deepEqual(named, ['OnScan', 'OnDeploy']);
+    });
+
+    test('hears of no rule', () => {
+      for (const { Properties } of findAll(plainPipeline, 'AWS::Events::Rule')) {
+        assert.doesNotMatch(JSON.stringify(Properties.Targets), /OnDeployFailures/);
+      }
+    });
+  });
+
   for (const [id, queue, target, own] of [
     ['PushesToOnPush', 'PushQueue', 'OnPush', { BatchSize: 10 }],
     ['ScansToOnScan', 'ScanQueue', 'OnScan', { BatchSize: 10 }],
@@ -368,6 +438,7 @@ describe('the queues', () => {
       'OnScan',
       { BatchSize: 1000, MaximumBatchingWindowInSeconds: 20, ScalingConfig: { MaximumConcurrency: 2 } },
     ],
+    ['FailuresToOnScan', 'OnDeployFailures', 'OnScan', { BatchSize: 1 }],
   ] as const) {
     test(`${id}: a failed record comes back alone`, () => {
       assert.deepEqual(find(plainPipeline, 'AWS::Lambda::EventSourceMapping', id).Properties, {
@@ -404,7 +475,7 @@ describe('the rules', () => {
   }
 
   test('keep trying for a day, and leave what cannot be delivered beside what could not be handled', () => {
-    const rules = findAll(plainPipeline, 'AWS::Events::Rule');
+    const rules = findAll(plainPipeline, 'AWS::Events::Rule').filter((rule) => rule.Properties.EventPattern);
     assert.equal(rules.length, 5);
     for (const { Properties } of rules) {
       const [target, ...others] = Properties.Targets;
@@ -412,6 +483,37 @@ describe('the rules', () => {
       assert.deepEqual(target.RetryPolicy, { MaximumRetryAttempts: 185, MaximumEventAgeInSeconds: 86_400 });
       assert.equal(target.DeadLetterConfig.Arn, target.Arn.replace('Queue.Arn', 'DeadLetters.Arn'));
     }
+  });
+});
+
+describe('the schedule', () => {
+  test('wakes on-sweep every minute, and does not insist', () => {
+    const [rule, ...others] = findAll(plainPipeline, 'AWS::Events::Rule').filter((r) => r.Properties.ScheduleExpression);
+    assert.deepEqual(others, []);
+    assert.equal(rule?.id, 'PipelineEveryMinute');
+    const { Description, ...properties } = rule.Properties;
+    assert.deepEqual(properties, {
+      ScheduleExpression: 'rate(1 minute)',
+      Targets: [
+        {
+          Id: 'OnSweep',
+          Arn: '{PipelineOnSweep.Arn}',
+          Input: '{"v":1,"kind":"sweep"}',
+          RetryPolicy: { MaximumRetryAttempts: 0, MaximumEventAgeInSeconds: 60 },
+        },
+      ],
+    });
+  });
+
+  test('is all that may call a function, and may call on-sweep alone', () => {
+    assert.deepEqual(findAll(plainPipeline, 'AWS::Lambda::Permission').map((permission) => permission.Properties), [
+      {
+        Action: 'lambda:InvokeFunction',
+        FunctionName: '{PipelineOnSweep.Arn}',
+        Principal: 'events.amazonaws.com',
+        SourceArn: '{PipelineEveryMinute.Arn}',
+      },
+    ]);
   });
 });
 
@@ -481,15 +583,15 @@ describe("with the customer's key", () => {
     });
   });
 
-  for (const [id, writes, services] of [
-    ['OnPush', true, ['dynamodb', 'sqs']],
-    ['OnScan', true, ['dynamodb', 's3', 'sqs']],
-    ['OnDeploy', true, ['dynamodb', 's3']],
-    ['OnSweep', false, ['dynamodb']],
-  ] as [string, boolean, string[]][]) {
-    test(`${id} uses it through ${services.join(', ')} alone${writes ? '' : ', to read'}`, () => {
+  for (const [id, services] of [
+    ['OnPush', ['dynamodb', 'sqs']],
+    ['OnScan', ['dynamodb', 's3', 'sqs']],
+    ['OnDeploy', ['dynamodb', 's3', 'sqs']],
+    ['OnSweep', ['dynamodb']],
+  ] as [string, string[]][]) {
+    test(`${id} uses it through ${services.join(', ')} alone`, () => {
       const condition = { StringEquals: { 'kms:ViaService': services.map((s) => `${s}.${REGION}.amazonaws.com`) } };
-      const calls = ['Decrypt', 'DescribeKey', ...(writes ? ['Encrypt', 'GenerateDataKey*', 'ReEncrypt*'] : [])];
+      const calls = ['Decrypt', 'DescribeKey', 'Encrypt', 'GenerateDataKey*', 'ReEncrypt*'];
       assert.deepEqual(
         permissions(encrypted, id).filter((line) => line.includes('kms:')),
         calls.map((call) => `Allow kms:${call} on {Key.Arn} when ${JSON.stringify(condition)}`),
@@ -525,6 +627,6 @@ function queuesThatHearOf(from: Resource[], event: any): string[] {
       ? [value].flat().some((v) => pattern.some((p) => (typeof p === 'string' ? v === p : String(v).startsWith(p.prefix))))
       : value !== undefined && Object.entries(pattern).every(([key, inner]) => matches(inner, value[key]));
   return findAll(from, 'AWS::Events::Rule')
-    .filter((rule) => matches(rule.Properties.EventPattern, event))
+    .filter((rule) => rule.Properties.EventPattern && matches(rule.Properties.EventPattern, event))
     .map((rule) => rule.Properties.Targets[0].Arn);
 }

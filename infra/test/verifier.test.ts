@@ -369,6 +369,15 @@ describe('without a pipeline', () => {
     assert.throws(() => add(21), /name more than 20 repositories.*Make one EcrScanPipeline/);
   });
 
+  test('its waits end too: on-sweep is woken every minute, and what on-deploy fails on is kept', () => {
+    const made = resources(twoGates());
+    const [target] = find(made, 'AWS::Events::Rule', 'EveryMinute').Properties.Targets;
+    assert.equal(target.Arn, '{ImplicitEcrScanPipelineOnSweep.Arn}');
+    const { DestinationConfig } = find(made, 'AWS::Lambda::EventInvokeConfig', /OnDeploy/).Properties;
+    assert.equal(DestinationConfig.OnFailure.Destination, '{ImplicitEcrScanPipelineOnDeployFailures.Arn}');
+    assert.equal(find(made, 'AWS::Lambda::EventSourceMapping', 'FailuresToOnScan').Properties.EventSourceArn, '{ImplicitEcrScanPipelineOnDeployFailures.Arn}');
+  });
+
   test('every gate waits until the pipeline is complete', () => {
     const stack = twoGates();
     for (const { DependsOn } of findAll(resources(stack), 'Custom::EcrScanVerifier')) {
@@ -476,15 +485,16 @@ test('the package exports what it promises', async () => {
   assert.equal(Object.keys(Severity).length, 7);
 });
 
-/** What the gates of a stack wait for: functions, mappings, rules and queue policies, each of them. */
+/** What the gates of a stack wait for: functions and what calls them, mappings, rules and queue policies, each of them. */
 function wholePipeline(stack: Stack, prefix: string): string[] {
   const of = (construct: Construct): string[] =>
     construct.node.findAll().filter(CfnResource.isCfnResource).map((r) => String(stack.resolve(r.logicalId)).replace(/[0-9A-F]{8}$/, ''));
   const pipeline = stack.node.findChild(prefix) as Construct;
   const parts = [
-    'OnDeploy',
-    ...['PushesToOnPush', 'ScansToOnScan', 'FindingsToOnScan'],
-    ...['Pushes', 'BasicScans', 'EnhancedScans', 'Coverage', 'Findings'],
+    ...['OnDeploy', 'OnSweep'],
+    ...['PushesToOnPush', 'ScansToOnScan', 'FindingsToOnScan', 'FailuresToOnScan'],
+    ...['Pushes', 'BasicScans', 'EnhancedScans', 'Coverage', 'Findings', 'EveryMinute'],
+    'OnDeployFailures',
     ...['Push', 'Scan', 'Findings'].flatMap((lane) => [`${lane}Queue`, `${lane}DeadLetters`]),
   ];
   return parts.flatMap((id) => of(pipeline.node.findChild(id) as Construct)).sort();

@@ -3,11 +3,12 @@
 //! IAM: `cloudformation:DescribeStacks` on stacks of this account and region. The answer is a PUT to the pre-signed
 //! ResponseURL and needs no permission: whoever knows the URL may answer, so it never reaches a log or an error.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudformation::Client;
-use aws_sdk_cloudformation::types::StackStatus;
+use aws_sdk_cloudformation::error::ProvideErrorMetadata;
+use aws_sdk_cloudformation::types::{Stack, StackStatus};
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector};
@@ -23,6 +24,10 @@ const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE: Duration = Duration::from_secs(8);
 const ALL_TRIES: Duration = Duration::from_secs(20);
 const TRIES: u32 = 3;
+/// Stacks are not nested deeper than this by anybody in their right mind.
+const NESTED: usize = 20;
+/// How long throttling is waited for, beside the SDK's own tries.
+const THROTTLED: Duration = Duration::from_secs(10);
 
 pub struct Stacks {
     client: Client,
@@ -33,12 +38,40 @@ impl Stacks {
         Self { client: Client::new(config) }
     }
 
-    /// Whether this stack is rolling back. (That of a parent shows in the parent alone; asking it comes with parking.)
+    /// Whether this stack is rolling back, or one that it is nested in: a nested stack that had been updated already shows its
+    /// parent's rollback as an ordinary update of its own.
     pub async fn is_rolling_back(&self, stack_id: &str) -> Result<bool, Why> {
+        let mut next = Some(stack_id.to_owned());
+        for _ in 0..NESTED {
+            let Some(stack_id) = next else { return Ok(false) };
+            let stack = self.describe(&stack_id).await?;
+            if matches!(
+                stack.stack_status,
+                Some(StackStatus::RollbackInProgress | StackStatus::UpdateRollbackInProgress | StackStatus::ImportRollbackInProgress)
+            ) {
+                return Ok(true);
+            }
+            next = stack.parent_id.filter(|parent| *parent != stack_id);
+        }
+        Err(Why::new(format!("could not read the state of {stack_id}: it is nested more than {NESTED} stacks deep")))
+    }
+
+    /// CloudFormation throttles readers of one account together, so a busy moment is waited for.
+    async fn describe(&self, stack_id: &str) -> Result<Stack, Why> {
         let attempt = format!("read the state of {stack_id}");
-        let answer = self.client.describe_stacks().stack_name(stack_id).send().await.map_err(|error| why(&attempt, &error))?;
-        let stack = answer.stacks.unwrap_or_default().into_iter().next().ok_or_else(|| missing(&attempt, "stack"))?;
-        Ok(matches!(stack.stack_status, Some(StackStatus::RollbackInProgress | StackStatus::UpdateRollbackInProgress | StackStatus::ImportRollbackInProgress)))
+        let began = Instant::now();
+        loop {
+            let error = match self.client.describe_stacks().stack_name(stack_id).send().await {
+                Ok(answer) => return answer.stacks.unwrap_or_default().into_iter().next().ok_or_else(|| missing(&attempt, "stack")),
+                Err(error) => error,
+            };
+            let is_throttled =
+                error.as_service_error().is_some_and(|error| matches!(error.code(), Some("Throttling" | "ThrottlingException" | "RequestLimitExceeded")));
+            if !is_throttled || began.elapsed() > THROTTLED {
+                return Err(why(&attempt, &error));
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
     }
 }
 

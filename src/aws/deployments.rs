@@ -3,18 +3,24 @@
 //! IAM: `dynamodb:Query` on the table and on its index `by-digest`, `GetItem`, `UpdateItem`. (What is admitted is written
 //! together with the request: [`super::requests`].)
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
-use super::requests::{data_row, text};
+use super::requests::{milliseconds, moment, text};
 use super::{Settings, missing, why};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
-use crate::domain::request::{Data, Rows};
+use crate::domain::request::{Data, Forward, Row, Rows};
+
+/// Between a rollback and what it takes back lie no more decisions than this.
+const DECISIONS: i32 = 10;
+/// A head has room for so many verdicts.
+const POLICIES: usize = 8;
 
 pub struct Deployments {
     client: Client,
@@ -36,7 +42,7 @@ impl Deployments {
         Self { client, table: settings.deployments_table.clone() }
     }
 
-    /// What a resource has admitted and not replaced.
+    /// What a resource has admitted, and what of it has been replaced.
     pub async fn rows(&self, stack_key: &str) -> Result<Rows, Why> {
         let attempt = format!("read the deployments of {stack_key}");
         let query = self
@@ -45,21 +51,46 @@ impl Deployments {
             .table_name(&self.table)
             .consistent_read(true)
             .key_condition_expression("#stack = :stack AND begins_with(#row, :image)")
-            .filter_expression("#state = :admitted")
             .expression_attribute_names("#stack", "stack")
             .expression_attribute_names("#row", "row")
-            .expression_attribute_names("#state", "state")
             .expression_attribute_values(":stack", AttributeValue::S(stack_key.to_owned()))
-            .expression_attribute_values(":image", AttributeValue::S("image#".to_owned()))
-            .expression_attribute_values(":admitted", AttributeValue::S("admitted".to_owned()));
+            .expression_attribute_values(":image", AttributeValue::S("image#".to_owned()));
         let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.map_err(|error| why(&attempt, &error))?;
         let mut rows = Rows::default();
         for item in items {
-            let digest = text(&item, "digest").and_then(|digest| digest.parse().ok());
-            let (row, digest) = text(&item, "row").zip(digest).ok_or_else(|| missing(&attempt, "row with a digest"))?;
-            rows.admitted.insert(row, digest);
+            let digest = |name: &str| text(&item, name).and_then(|digest| digest.parse::<ImageDigest>().ok());
+            let (row, digest, of) = match (text(&item, "row"), digest("digest"), digest("of")) {
+                (Some(row), Some(digest), Some(of)) => (row, digest, of),
+                _ => return Err(missing(&attempt, "row with a digest")),
+            };
+            rows.0.insert(row, Row { digest, of, is_admitted: text(&item, "state").as_deref() == Some("admitted") });
         }
         Ok(rows)
+    }
+
+    /// The last decision by which a resource was to move forward; a rollback takes exactly that back.
+    pub async fn forward(&self, stack_key: &str) -> Result<Option<Forward>, Why> {
+        let attempt = format!("read the decisions about {stack_key}");
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(DECISIONS)
+            .key_condition_expression("#stack = :stack AND begins_with(#row, :decision)")
+            .expression_attribute_names("#stack", "stack")
+            .expression_attribute_names("#row", "row")
+            .expression_attribute_values(":stack", AttributeValue::S(stack_key.to_owned()))
+            .expression_attribute_values(":decision", AttributeValue::S("decision#".to_owned()));
+        let items = query.send().await.map_err(|error| why(&attempt, &error))?.items.unwrap_or_default();
+        let forward = |item: &HashMap<String, AttributeValue>| {
+            let verdict = text(item, "verdict")?;
+            let is_forward = !verdict.starts_with("ROLLBACK") && verdict != "SUPERSEDED";
+            let (properties_hash, at) = (text(item, "properties_hash")?, moment(item, "asked_at")?);
+            is_forward.then(|| Forward { properties_hash, old_properties_hash: text(item, "old_properties_hash"), at })
+        };
+        Ok(items.iter().find_map(forward))
     }
 
     /// The data last answered for these properties.
@@ -75,14 +106,22 @@ impl Deployments {
 
     /// By which policies the deployments of an image judge it. Behind the table by a moment, since it is an index.
     pub async fn policies(&self, repository: &Repository, digest: &ImageDigest) -> Result<Vec<Policy>, Why> {
-        let mut policies: Vec<Policy> = Vec::new();
+        let attempt = format!("read the policies for {digest}");
+        let mut rows: BTreeMap<String, HashMap<String, AttributeValue>> = BTreeMap::new();
         for item in self.items_of(digest).await? {
             let lives = text(&item, "state").as_deref() == Some("admitted") && text(&item, "repository").as_deref() == Some(repository.arn().as_str());
-            // A policy of another version is judged when a deployment asks; it cannot be judged here.
-            let policy = text(&item, "policy").and_then(|text| Policy::parse(&text).ok());
-            if let Some(policy) = policy.filter(|policy| lives && !policies.contains(policy)) {
-                policies.push(policy);
+            if let (true, Some(stack), Some(hash)) = (lives, text(&item, "stack"), text(&item, "policy_hash")) {
+                let row = policy_row(&hash);
+                let key = [("stack", stack), ("row", row)].map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
+                rows.insert(hash, HashMap::from(key));
             }
+        }
+        let mut policies = Vec::new();
+        // DynamoDB reads so many at once; a verdict that is left out is judged when a deployment asks.
+        for key in rows.into_values().take(POLICIES) {
+            let answer = self.client.get_item().table_name(&self.table).set_key(Some(key)).send().await.map_err(|error| why(&attempt, &error))?;
+            // A policy of another version is judged when a deployment asks; it cannot be judged here.
+            policies.extend(answer.item.and_then(|item| text(&item, "policy")).and_then(|text| Policy::parse(&text).ok()));
         }
         Ok(policies)
     }
@@ -108,22 +147,47 @@ impl Deployments {
         items.map_err(|error| why(format!("read who deploys {digest}"), &error))
     }
 
-    /// Nothing of this resource is deployed any more.
-    pub async fn close(&self, stack_key: &str, now: Timestamp) -> Result<(), Why> {
-        for row in self.rows(stack_key).await?.admitted.into_keys() {
+    /// Nothing of this resource is deployed any more, and no request that was asked before can change that.
+    pub async fn close(&self, stack_key: &str, asked_at: Timestamp, now: Timestamp) -> Result<(), Why> {
+        let attempt = || format!("close the deployments of {stack_key}");
+        let key = |row: &str| [("stack", stack_key), ("row", row)].map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
+        let newest = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(HashMap::from(key("newest"))))
+            .update_expression("SET asked_at = :asked_at")
+            .condition_expression("attribute_not_exists(asked_at) OR asked_at <= :asked_at")
+            .expression_attribute_values(":asked_at", milliseconds(asked_at));
+        match newest.send().await {
+            Ok(_) => {}
+            // The resource has been made anew since: what is deployed now is not this Delete's.
+            Err(error) if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) => return Ok(()),
+            Err(error) => return Err(why(attempt(), &error)),
+        }
+        for (row, _) in self.rows(stack_key).await?.0.into_iter().filter(|(_, row)| row.is_admitted) {
             let update = self
                 .client
                 .update_item()
                 .table_name(&self.table)
-                .key("stack", AttributeValue::S(stack_key.to_owned()))
-                .key("row", AttributeValue::S(row))
+                .set_key(Some(HashMap::from(key(&row))))
                 .update_expression("SET #state = :removed, #until = :now")
                 .expression_attribute_names("#state", "state")
                 .expression_attribute_names("#until", "until")
                 .expression_attribute_values(":removed", AttributeValue::S("removed".to_owned()))
                 .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
-            update.send().await.map_err(|error| why(format!("close the deployments of {stack_key}"), &error))?;
+            update.send().await.map_err(|error| why(attempt(), &error))?;
         }
         Ok(())
     }
+}
+
+/// The row that keeps the data last answered for these properties.
+pub(super) fn data_row(properties_hash: &str) -> String {
+    format!("data#{properties_hash}")
+}
+
+/// The row that keeps the text of a policy by which something is deployed.
+pub(super) fn policy_row(hash: &str) -> String {
+    format!("policy#{hash}")
 }

@@ -31,6 +31,8 @@ const PAGE: i32 = 1000;
 const NESTING: usize = 3;
 /// So many manifests are read for one index.
 const MANIFESTS: usize = 60;
+/// More images than this are not even counted: a gate judges forty together.
+const IMAGES: usize = 200;
 /// Always all of them: without the index types ECR might pick an image of an index by itself.
 const ACCEPTED: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
@@ -60,19 +62,20 @@ impl Ecr {
         let (digest, manifest) = match found {
             Found::Manifest(digest, manifest) => (digest, manifest),
             Found::OtherDigest => return Ok(Resolved::OtherDigest),
+            Found::Unusable(why) => return Ok(Resolved::Unusable(why)),
         };
         match manifest {
             Manifest::Image => Ok(Resolved::Image(digest)),
             Manifest::NotAnImage(media_type) => Ok(Resolved::NotAnImage(digest, media_type)),
-            Manifest::Index(entries) => {
-                let children = self.images_of_index(repository, entries).await?;
-                Ok(Resolved::Index(digest, children))
-            }
+            Manifest::Index(entries) => Ok(match self.images_of_index(repository, entries).await? {
+                Ok(children) => Resolved::Index(digest, children),
+                Err(why) => Resolved::Unusable(why),
+            }),
         }
     }
 
-    /// The images that count, in the order of the index; indexes inside it are followed.
-    async fn images_of_index(&self, repository: &Repository, entries: Vec<manifest::Entry>) -> Result<Vec<Child>, Why> {
+    /// The images that count, in the order of the index; indexes inside it are followed. Or why there is no saying which they are.
+    async fn images_of_index(&self, repository: &Repository, entries: Vec<manifest::Entry>) -> Result<Result<Vec<Child>, String>, Why> {
         let mut children: Vec<Child> = Vec::new();
         let mut reads = 0;
         let mut level = entries;
@@ -85,16 +88,14 @@ impl Ecr {
                     MediaType::Index => {
                         reads += 1;
                         if depth >= NESTING || reads > MANIFESTS {
-                            return Err(Why {
-                                text: format!("an index of {} holds more than {NESTING} levels or {MANIFESTS} indexes", repository.name),
-                                denied: false,
-                            });
+                            return Ok(Err(format!("it is an index with more than {NESTING} levels or {MANIFESTS} indexes in it")));
                         }
                         let attempt = format!("read the index {}@{}", repository.name, entry.digest);
                         let id = ImageIdentifier::builder().image_digest(entry.digest.as_str()).build();
                         match self.manifest(repository, id, &attempt).await? {
                             Some(Found::Manifest(_, Manifest::Index(entries))) => next.extend(entries),
-                            _ => return Err(missing(attempt, "index, although another index refers to it")),
+                            Some(Found::Unusable(why)) => return Ok(Err(format!("of the index {} in it, {why}", entry.digest))),
+                            _ => return Ok(Err(format!("it is an index that refers to {}, and that is no index, or not there", entry.digest))),
                         }
                     }
                 }
@@ -103,8 +104,14 @@ impl Ecr {
                 break;
             }
             level = next;
+            if children.len() > IMAGES {
+                break;
+            }
         }
-        Ok(children)
+        if children.len() > IMAGES {
+            return Ok(Err(format!("it is an index of more than {IMAGES} images")));
+        }
+        Ok(Ok(children))
     }
 
     async fn manifest(&self, repository: &Repository, id: ImageIdentifier, attempt: &str) -> Result<Option<Found>, Why> {
@@ -121,6 +128,8 @@ impl Ecr {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) if error.as_service_error().is_some_and(|error| error.is_repository_not_found_exception()) => return Ok(None),
+            // A tag that ECR would not take is the tag of no image.
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_invalid_parameter_exception()) => return Ok(None),
             Err(error) => return Err(why(attempt, &error)),
         };
         let Some(image) = answer.images.unwrap_or_default().into_iter().next() else {
@@ -129,13 +138,12 @@ impl Ecr {
             return match code.as_deref() {
                 Some("ImageNotFound" | "InvalidImageTag" | "InvalidImageDigest") => Ok(None),
                 Some("ImageTagDoesNotMatchDigest") => Ok(Some(Found::OtherDigest)),
-                _ => {
+                // ECR says so of this very image (its key is gone, its layers are out of reach), and will say so again.
+                Some(code) => {
                     let reason = failure.and_then(|failure| failure.failure_reason).unwrap_or_default();
-                    Err(Why {
-                        text: format!("could not {attempt}: {} {reason}", code.unwrap_or_else(|| "neither image nor failure".to_owned())),
-                        denied: false,
-                    })
+                    Ok(Some(Found::Unusable(format!("ECR does not give it out ({code}: {reason})"))))
                 }
+                None => Err(missing(attempt, "image, nor what is wrong with it")),
             };
         };
         let text = image.image_manifest.ok_or_else(|| missing(attempt, "manifest"))?;
@@ -145,9 +153,11 @@ impl Ecr {
         if found != digest {
             return Err(Why { text: format!("could not {attempt}: the manifest that came has the digest {found}, not {digest}"), denied: false });
         }
-        let manifest = manifest::read(&text, image.image_manifest_media_type.as_deref())
-            .map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
-        Ok(Some(Found::Manifest(digest, manifest)))
+        Ok(Some(match manifest::read(&text, image.image_manifest_media_type.as_deref()) {
+            Ok(manifest) => Found::Manifest(digest, manifest),
+            // These bytes are what the digest names, so they will be the same next time.
+            Err(error) => Found::Unusable(error.to_string()),
+        }))
     }
 
     /// Which scanner is in charge of this registry.
@@ -292,6 +302,7 @@ fn read_page(page: DescribeImageScanFindingsOutput) -> Result<Report, &'static s
 enum Found {
     Manifest(ImageDigest, Manifest),
     OtherDigest,
+    Unusable(String),
 }
 
 fn basic(finding: ImageScanFinding) -> Finding {

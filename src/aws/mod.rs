@@ -35,6 +35,8 @@ pub struct Settings {
     pub scan_queue_url: String,
     pub findings_bucket: String,
     pub policy: Policy,
+    /// Whether a refusal can be the first moments of a role: where one was made together with the deployment that asks.
+    pub roles_may_be_fresh: bool,
     /// The one origin, besides CloudFormation's own, to which an answer may go. Tests alone set it.
     pub test_answer_origin: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Settings {
             scan_queue_url: text("SCAN_QUEUE_URL"),
             findings_bucket: text("FINDINGS_BUCKET"),
             policy,
+            roles_may_be_fresh: false,
             test_answer_origin: look_up("TEST_ANSWER_ORIGIN").filter(|origin| !origin.is_empty()),
         })
     }

@@ -1,28 +1,33 @@
-//! The Requests table: what CloudFormation asked, and the finished answer.
+//! The Requests table: what CloudFormation asked, who waits for what, and the finished answers.
 //!
-//! A request is *claimed* when its answer is stored, and *answered* when CloudFormation has it. Whoever comes later sends the
-//! stored bytes and never judges again. The ResponseURL is a bearer secret: it stands in this table alone, until the answer
-//! has arrived. Requests that wait (state `open`, with pointers) come with parking; the keys are final.
+//! A request is *open* while it waits, *claimed* when its answer is stored, and *answered* when CloudFormation has it. Whoever
+//! comes later sends the stored bytes and never judges again. Pointers lead from an image, and from a resource, to the open
+//! requests. The ResponseURL is a bearer secret: it stands in the request's own item alone, until the answer has arrived.
 //!
-//! IAM: `dynamodb:PutItem`, `UpdateItem` on Requests and Deployments (both are written in one transaction); `Query` on the
-//! index `open-by-due` for the sweep.
+//! IAM: `dynamodb:GetItem`, `PutItem`, `UpdateItem`, `DeleteItem`, `Query` on Requests, `PutItem`, `UpdateItem` on Deployments
+//! (both are written in one transaction); `Query` on the index `open-by-due` for the sweep and for `waiters`.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Settings, why};
+use super::deployments::{data_row, policy_row};
+use super::{Settings, missing, why};
+use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::protocol::Why;
-use crate::domain::request::{Admission, Answer, Record, Request, image_row};
+use crate::domain::protocol::wake::lease;
+use crate::domain::request::{Admission, Answer, Counted, Record, Request, Stage, Stored, Waiting, image_row};
+use crate::domain::response_url::ResponseUrl;
 
-/// How long an answered request is kept, so that a late delivery of it is recognised.
+/// How long a request is kept after its time, so that a late delivery of it is recognised. One that was never answered goes
+/// with its secret: by then the URL has long ceased to be good.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
-/// How long the claimer may take to send the answer before somebody else sends it: the PUT takes 20 s at most, and clocks
-/// differ by some.
-const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// DynamoDB takes no more items in one transaction.
+const TRANSACTION: usize = 100;
 
 pub struct Requests {
     client: Client,
@@ -33,15 +38,25 @@ pub struct Requests {
 /// A request that has no answer yet, as its index shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenRequest {
+    pub request_id: String,
     pub stack: String,
     pub logical_id: String,
+    pub repository: String,
+    pub image: String,
+    pub digest: String,
+    pub state: String,
     pub since: String,
+    pub due: Option<Timestamp>,
+    pub lease_until: Option<Timestamp>,
 }
 
-/// What came of recording a decision.
+/// What came of storing a request or its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recorded {
     Yes,
-    Before { answer: Answer, answered: bool },
+    Before(Stage),
+    /// A newer request of the same resource has been decided.
+    Superseded,
 }
 
 impl Requests {
@@ -49,40 +64,136 @@ impl Requests {
         Self { client, table: settings.requests_table.clone(), deployments: settings.deployments_table.clone() }
     }
 
-    /// Stores the request with its answer and what is deployed from now on, all or nothing, unless it is stored already.
-    pub async fn record(&self, request: &Request, response_url: &str, record: &Record) -> Result<Recorded, Why> {
-        let attempt = format!("record the decision for {}", request.stack_key());
-        let mut items = vec![put(self.request_item(request, response_url, record)), put(self.decision_item(request, record))];
-        if let Some(admission) = &record.admitted {
-            items.push(put(self.data_item(request, record, admission)));
-            items.extend(self.image_items(request, record, admission).into_iter().map(put));
-        }
-        items.extend(record.replaced.iter().map(|row| self.replace(request, row, record.decided_at)));
-        let error = match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
-            Ok(_) => return Ok(Recorded::Yes),
-            Err(error) => error,
-        };
-        if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
-            // The request's own item is the first one, and the only one with a condition.
-            let first = cancelled.cancellation_reasons.as_ref().and_then(|reasons| reasons.first());
-            if let Some(reason) = first.filter(|reason| reason.code.as_deref() == Some("ConditionalCheckFailed")) {
-                let stored = reason.item.clone().unwrap_or_default();
-                let answer = text(&stored, "answer").ok_or_else(|| super::missing(&attempt, "answer in the request that is stored already"))?;
-                return Ok(Recorded::Before { answer: Answer::stored(answer), answered: text(&stored, "state").as_deref() == Some("answered") });
-            }
-        }
-        Err(why(&attempt, &error))
+    /// The request as it is stored.
+    pub async fn find(&self, request_id: &str) -> Result<Option<Stored>, Why> {
+        let attempt = format!("read request {request_id}");
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(key(request_id))).consistent_read(true).send().await;
+        let Some(item) = answer.map_err(|error| why(&attempt, &error))?.item else { return Ok(None) };
+        let asked = text(&item, "asked").ok_or_else(|| missing(&attempt, "request in its item"))?;
+        let unreadable = |error: serde_json::Error| Why::new(format!("could not {attempt}: it is stored in a form that this version cannot read: {error}"));
+        Ok(Some(Stored {
+            request: serde_json::from_str(&asked).map_err(unreadable)?,
+            url: text(&item, "response_url").map(ResponseUrl::from),
+            due: moment(&item, "due").ok_or_else(|| missing(&attempt, "due time in its item"))?,
+            stage: stage(&item).ok_or_else(|| missing(&attempt, "stage in its item"))?,
+            images: text(&item, "images").map(|images| serde_json::from_str(&images)).transpose().map_err(unreadable)?,
+            timer: number(&item, "timer_seq").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+        }))
     }
 
-    /// CloudFormation has the answer: the row keeps it for a day, and nothing that could be used to send another.
-    pub async fn mark_answered(&self, request_id: &str, now: Timestamp) -> Result<(), Why> {
-        let gone_at = now.saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second();
+    /// Stores the request with its answer and what is deployed from now on, all or nothing, unless it is stored already.
+    pub async fn record(&self, request: &Request, url: &ResponseUrl, due: Timestamp, record: &Record) -> Result<Recorded, Why> {
+        let attempt = format!("record the decision for {}", request.stack_key());
+        let mut item = self.request_item(request, url, due, record.decided_at)?;
+        let mut set = |name: &str, value: AttributeValue| item.insert(name.to_owned(), value);
+        set("state", AttributeValue::S("claimed".to_owned()));
+        set("answer", AttributeValue::S(record.answer.as_str().to_owned()));
+        set("lease_until", milliseconds(lease(record.decided_at)));
+        set("verdict", AttributeValue::S(record.verdict.clone()));
+        if let Some(digest) = record.admitted.as_ref().and_then(|admission| admission.digests.first()) {
+            set("digest", AttributeValue::S(digest.to_string()));
+        }
+        let mut items = vec![put(new_item(&self.table, item))];
+        items.extend(self.decision(request, record));
+        self.transact(items, &attempt).await
+    }
+
+    /// Stores the request as open, with the pointers by which news find it, unless it is stored already.
+    pub async fn register(&self, request: &Request, url: &ResponseUrl, due: Timestamp, images: &Counted, since: Timestamp) -> Result<Recorded, Why> {
+        let attempt = format!("let the request of {} wait", request.stack_key());
+        let Ok(gate) = &request.gate else { return Err(Why::new(format!("could not {attempt}: it asks for nothing"))) };
+        let mut item = self.request_item(request, url, due, since)?;
+        let mut set = |name: &str, value: AttributeValue| item.insert(name.to_owned(), value);
+        set("state", AttributeValue::S("open".to_owned()));
+        set("digest", AttributeValue::S(images.digest.to_string()));
+        set("images", AttributeValue::S(serde_json::to_string(images).expect("texts are JSON")));
+        set("timer_seq", AttributeValue::N("1".to_owned()));
+        let pointer = |hash: String| {
+            let mut item = HashMap::from([
+                ("key".to_owned(), AttributeValue::S(hash)),
+                ("sort".to_owned(), AttributeValue::S(request.request_id.clone())),
+                ("repository".to_owned(), AttributeValue::S(gate.repository.arn())),
+                ("stack".to_owned(), AttributeValue::S(request.stack_id.clone())),
+                ("logical_id".to_owned(), AttributeValue::S(request.logical_id.clone())),
+                ("since".to_owned(), AttributeValue::S(since.to_string())),
+                ("asked_at".to_owned(), milliseconds(request.asked_at)),
+                ("due".to_owned(), milliseconds(due)),
+            ]);
+            item.insert("ttl".to_owned(), gone_at(due));
+            put(Put::builder().table_name(&self.table).set_item(Some(item)).build().expect("table and item are set"))
+        };
+        let mut items = vec![put(new_item(&self.table, item)), pointer(of_resource(&request.stack_key()))];
+        items.extend(images.digests().map(|digest| pointer(of_image(digest))));
+        self.transact(items, &attempt).await
+    }
+
+    /// Stores the answer of an open request, and what is deployed from now on, unless one is stored already.
+    pub async fn claim(&self, request: &Request, record: &Record) -> Result<Recorded, Why> {
+        let attempt = format!("record the decision for {}", request.stack_key());
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(&request.request_id)))
+            .update_expression("SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict")
+            .condition_expression("#state = :open AND attribute_not_exists(answer)")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":claimed", AttributeValue::S("claimed".to_owned()))
+            .expression_attribute_values(":open", AttributeValue::S("open".to_owned()))
+            .expression_attribute_values(":answer", AttributeValue::S(record.answer.as_str().to_owned()))
+            .expression_attribute_values(":lease", milliseconds(lease(record.decided_at)))
+            .expression_attribute_values(":verdict", AttributeValue::S(record.verdict.clone()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let mut items = vec![TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()];
+        items.extend(self.decision(request, record));
+        self.transact(items, &attempt).await
+    }
+
+    /// Takes over from a claimer whose lease has ended. `false`: somebody else has done so, or the answer has arrived.
+    pub async fn take_lease(&self, request_id: &str, until: Timestamp, now: Timestamp) -> Result<bool, Why> {
         let update = self
             .client
             .update_item()
             .table_name(&self.table)
             .set_key(Some(key(request_id)))
-            .update_expression("SET #state = :answered, answered_at = :now, #ttl = :gone_at REMOVE #open, response_url, lease_until")
+            .update_expression("SET lease_until = :until")
+            .condition_expression("#state = :claimed AND lease_until <= :now")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":claimed", AttributeValue::S("claimed".to_owned()))
+            .expression_attribute_values(":until", milliseconds(until))
+            .expression_attribute_values(":now", milliseconds(now));
+        self.unless_lost(update.send().await, format!("take over request {request_id}"))
+    }
+
+    /// Timer `to` is under way. `false`: a later one is already.
+    pub async fn advance_timer(&self, request_id: &str, to: u32) -> Result<bool, Why> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(request_id)))
+            .update_expression("SET timer_seq = :to")
+            .condition_expression("timer_seq < :to")
+            .expression_attribute_values(":to", AttributeValue::N(to.to_string()));
+        self.unless_lost(update.send().await, format!("note the timer of request {request_id}"))
+    }
+
+    fn unless_lost<T>(&self, outcome: Result<T, aws_sdk_dynamodb::error::SdkError<UpdateItemError>>, attempt: String) -> Result<bool, Why> {
+        match outcome {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) => Ok(false),
+            Err(error) => Err(why(attempt, &error)),
+        }
+    }
+
+    /// CloudFormation has the answer: the row keeps it for a day, and nothing that could be used to send another. Nobody is
+    /// led here any more.
+    pub async fn mark_answered(&self, request_id: &str, now: Timestamp) -> Result<(), Why> {
+        let attempt = format!("mark request {request_id} as answered");
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(request_id)))
+            .update_expression("SET #state = :answered, answered_at = :now, #ttl = :gone_at REMOVE #open, response_url, lease_until, images")
             .condition_expression("attribute_exists(#key)")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#ttl", "ttl")
@@ -90,69 +201,181 @@ impl Requests {
             .expression_attribute_names("#key", "key")
             .expression_attribute_values(":answered", AttributeValue::S("answered".to_owned()))
             .expression_attribute_values(":now", AttributeValue::S(now.to_string()))
-            .expression_attribute_values(":gone_at", AttributeValue::N(gone_at.to_string()));
-        update.send().await.map_err(|error| why(format!("mark request {request_id} as answered"), &error))?;
+            .expression_attribute_values(":gone_at", gone_at(now))
+            .return_values(ReturnValue::AllOld);
+        let old = update.send().await.map_err(|error| why(&attempt, &error))?.attributes.unwrap_or_default();
+        let Some(images) = text(&old, "images").and_then(|images| serde_json::from_str::<Counted>(&images).ok()) else { return Ok(()) };
+        let stack_key = format!("{}#{}", text(&old, "stack").unwrap_or_default(), text(&old, "logical_id").unwrap_or_default());
+        let pointers = std::iter::once(of_resource(&stack_key)).chain(images.digests().map(of_image));
+        let deletes: Vec<TransactWriteItem> = pointers
+            .map(|hash| {
+                let delete = Delete::builder().table_name(&self.table).set_key(Some(pointer_key(hash, request_id)));
+                TransactWriteItem::builder().delete(delete.build().expect("table and key are set")).build()
+            })
+            .collect();
+        for some in deletes.chunks(TRANSACTION) {
+            let sent = self.client.transact_write_items().set_transact_items(Some(some.to_vec())).send().await;
+            sent.map_err(|error| why(format!("remove the pointers to request {request_id}"), &error))?;
+        }
         Ok(())
     }
 
-    /// Requests that are overdue and have not been marked as answered, the longest overdue first; one page of them.
-    pub async fn open_since_before(&self, now: Timestamp) -> Result<Vec<OpenRequest>, Why> {
+    /// Who waits for news of this image.
+    pub async fn waiting_for(&self, repository: &Repository, digest: &ImageDigest) -> Result<Vec<Waiting>, Why> {
+        self.pointers(of_image(digest), Some(repository), format!("read who waits for {digest}")).await
+    }
+
+    /// The open requests of one resource.
+    pub async fn open_of(&self, stack_key: &str) -> Result<Vec<Waiting>, Why> {
+        self.pointers(of_resource(stack_key), None, format!("read the open requests of {stack_key}")).await
+    }
+
+    async fn pointers(&self, hash: String, repository: Option<&Repository>, attempt: String) -> Result<Vec<Waiting>, Why> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#key = :key")
+            .expression_attribute_names("#key", "key")
+            .expression_attribute_values(":key", AttributeValue::S(hash));
+        let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.map_err(|error| why(&attempt, &error))?;
+        let here = |item: &&HashMap<String, AttributeValue>| repository.is_none_or(|repository| text(item, "repository") == Some(repository.arn()));
+        let read = |item: &HashMap<String, AttributeValue>| {
+            let request_id = text(item, "sort").ok_or_else(|| missing(&attempt, "request in a pointer"))?;
+            Ok(Waiting { request_id, asked_at: moment(item, "asked_at").ok_or_else(|| missing(&attempt, "time in a pointer"))? })
+        };
+        items.iter().filter(here).map(read).collect()
+    }
+
+    /// Everything without an answer, what is due first on top.
+    pub async fn open(&self) -> Result<Vec<OpenRequest>, Why> {
         let query = self
             .client
             .query()
             .table_name(&self.table)
             .index_name("open-by-due")
-            .key_condition_expression("#open = :open AND due < :now")
+            .key_condition_expression("#open = :open")
             .expression_attribute_names("#open", "open")
-            .expression_attribute_values(":open", AttributeValue::S("open".to_owned()))
-            .expression_attribute_values(":now", AttributeValue::N(now.as_millisecond().to_string()));
-        let items = query.send().await.map_err(|error| why("read the open requests", &error))?.items.unwrap_or_default();
+            .expression_attribute_values(":open", AttributeValue::S("open".to_owned()));
+        let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.map_err(|error| why("read the open requests", &error))?;
         let read = |item: &HashMap<String, AttributeValue>| {
             let get = |name: &str| text(item, name).unwrap_or_default();
-            OpenRequest { stack: get("stack"), logical_id: get("logical_id"), since: get("since") }
+            OpenRequest {
+                request_id: get("request_id"),
+                stack: get("stack"),
+                logical_id: get("logical_id"),
+                repository: get("repository"),
+                image: get("image"),
+                digest: get("digest"),
+                state: get("state"),
+                since: get("since"),
+                due: moment(item, "due"),
+                lease_until: moment(item, "lease_until"),
+            }
         };
         Ok(items.iter().map(read).collect())
     }
 
-    fn request_item(&self, request: &Request, response_url: &str, record: &Record) -> Put {
-        let lease_until = record.decided_at.saturating_add(LEASE).unwrap_or(Timestamp::MAX);
+    /// The request's own item is the first of `items`; the row that says which request of the resource is the newest, if there
+    /// is an admission, the second.
+    async fn transact(&self, items: Vec<TransactWriteItem>, attempt: &str) -> Result<Recorded, Why> {
+        if items.len() > TRANSACTION {
+            return Err(Why::new(format!("could not {attempt}: it takes {} rows, and DynamoDB writes {TRANSACTION} at once", items.len())));
+        }
+        let error = match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
+            Ok(_) => return Ok(Recorded::Yes),
+            Err(error) => error,
+        };
+        if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+            let failed = |place: usize| {
+                let reason: Option<&CancellationReason> = cancelled.cancellation_reasons.as_ref().and_then(|reasons| reasons.get(place));
+                reason.filter(|reason| reason.code.as_deref() == Some("ConditionalCheckFailed"))
+            };
+            if let Some(reason) = failed(0) {
+                let stored = reason.item.clone().unwrap_or_default();
+                // Without an item there is none: an open request that its `ttl` has taken away.
+                return Ok(Recorded::Before(if stored.is_empty() {
+                    Stage::Answered
+                } else {
+                    stage(&stored).ok_or_else(|| missing(attempt, "stage in the stored request"))?
+                }));
+            }
+            if failed(1).is_some() {
+                return Ok(Recorded::Superseded);
+            }
+        }
+        Err(why(attempt, &error))
+    }
+
+    /// What every stored request has.
+    fn request_item(&self, request: &Request, url: &ResponseUrl, due: Timestamp, since: Timestamp) -> Result<HashMap<String, AttributeValue>, Why> {
+        let asked = serde_json::to_string(request).map_err(|error| Why::new(format!("could not store the request of {}: {error}", request.stack_key())))?;
         let mut item = key(&request.request_id);
         let mut set = |name: &str, value: AttributeValue| item.insert(name.to_owned(), value);
-        set("state", AttributeValue::S("claimed".to_owned()));
-        set("answer", AttributeValue::S(record.answer.as_str().to_owned()));
-        set("response_url", AttributeValue::S(response_url.to_owned()));
-        set("lease_until", AttributeValue::N(lease_until.as_millisecond().to_string()));
+        set("asked", AttributeValue::S(asked));
+        set("response_url", AttributeValue::S(url.as_secret().to_owned()));
         // In the index of what is open until the answer has arrived, so that an answer that was never sent is found.
         set("open", AttributeValue::S("open".to_owned()));
-        set("due", AttributeValue::N(record.due.as_millisecond().to_string()));
-        set("since", AttributeValue::S(record.decided_at.to_string()));
+        set("due", milliseconds(due));
+        set("ttl", gone_at(due));
+        set("since", AttributeValue::S(since.to_string()));
+        set("request_id", AttributeValue::S(request.request_id.clone()));
         set("stack", AttributeValue::S(request.stack_id.clone()));
         set("logical_id", AttributeValue::S(request.logical_id.clone()));
-        set("physical_id", AttributeValue::S(request.physical_id.clone()));
         set("repository", AttributeValue::S(request.named.repository.clone()));
         set("image", AttributeValue::S(request.named.image.clone()));
-        set("verdict", AttributeValue::S(record.verdict.clone()));
-        if let Some(digest) = record.admitted.as_ref().and_then(|admission| admission.digests.first()) {
-            set("digest", AttributeValue::S(digest.to_string()));
+        Ok(item)
+    }
+
+    /// What a decision leaves behind besides the request: what is deployed now, and the history.
+    fn decision(&self, request: &Request, record: &Record) -> Vec<TransactWriteItem> {
+        let mut items = Vec::new();
+        if let Some(admission) = &record.admitted {
+            items.push(self.newest(request));
+            items.push(put(self.data_item(request, record, admission)));
+            items.extend(admission.policy.iter().map(|policy| {
+                // Once for the resource, and not in each image's row: whoever judges later has to know what to judge by.
+                let mut item = self.row(request, policy_row(policy.hash().as_str()));
+                item.insert("policy".into(), AttributeValue::S(policy.canonical()));
+                put(self.deployment(item))
+            }));
+            items.extend(self.image_items(request, record, admission).into_iter().map(put));
         }
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression("attribute_not_exists(#key)")
-            .expression_attribute_names("#key", "key");
-        put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld).build().expect("table and item are set")
+        items.extend(record.replaced.iter().map(|row| self.replace(request, row, record.decided_at)));
+        items.push(put(self.decision_item(request, record)));
+        items
+    }
+
+    /// Requests of one resource can be decided in another order than they were asked; the newest one stands.
+    fn newest(&self, request: &Request) -> TransactWriteItem {
+        let update = Update::builder()
+            .table_name(&self.deployments)
+            .set_key(Some(self.row(request, "newest".to_owned())))
+            .update_expression("SET asked_at = :asked_at, request_id = :request_id")
+            .condition_expression("attribute_not_exists(asked_at) OR asked_at <= :asked_at")
+            .expression_attribute_values(":asked_at", milliseconds(request.asked_at))
+            .expression_attribute_values(":request_id", AttributeValue::S(request.request_id.clone()));
+        TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()
     }
 
     fn decision_item(&self, request: &Request, record: &Record) -> Put {
         let mut item = self.row(request, format!("decision#{}#{}", record.decided_at, request.request_id));
-        item.insert("verdict".into(), AttributeValue::S(record.verdict.clone()));
-        item.insert("why".into(), AttributeValue::S(record.why.clone()));
-        item.insert("repository".into(), AttributeValue::S(request.named.repository.clone()));
-        item.insert("image".into(), AttributeValue::S(request.named.image.clone()));
-        if let Some(admission) = &record.admitted {
-            item.insert("image_digest".into(), AttributeValue::S(admission.data.image_digest.clone()));
-            item.insert("policy_hash".into(), AttributeValue::S(admission.data.policy_hash.clone()));
+        let mut set = |name: &str, value: String| item.insert(name.to_owned(), AttributeValue::S(value));
+        set("verdict", record.verdict.clone());
+        set("why", record.why.clone());
+        set("repository", request.named.repository.clone());
+        set("image", request.named.image.clone());
+        // By these a rollback is recognised where the stack's state is not to be had.
+        set("properties_hash", request.properties_hash.clone());
+        if let Some(old) = &request.old_properties_hash {
+            set("old_properties_hash", old.clone());
         }
+        if let Some(admission) = &record.admitted {
+            set("image_digest", admission.data.image_digest.clone());
+            set("policy_hash", admission.data.policy_hash.clone());
+        }
+        item.insert("asked_at".to_owned(), milliseconds(request.asked_at));
         self.deployment(item)
     }
 
@@ -175,8 +398,6 @@ impl Requests {
             item.insert("image".into(), AttributeValue::S(request.named.image.clone()));
             item.insert("since".into(), AttributeValue::S(record.decided_at.to_string()));
             if let Some(policy) = &admission.policy {
-                // The text as well as the hash: who judges later has to know what to judge by.
-                item.insert("policy".into(), AttributeValue::S(policy.canonical()));
                 item.insert("policy_hash".into(), AttributeValue::S(policy.hash().to_string()));
             }
             self.deployment(item)
@@ -205,9 +426,23 @@ impl Requests {
     }
 }
 
-/// The row that keeps the data last answered for these properties.
-pub(super) fn data_row(properties_hash: &str) -> String {
-    format!("data#{properties_hash}")
+fn new_item(table: &str, item: HashMap<String, AttributeValue>) -> Put {
+    let put = Put::builder()
+        .table_name(table)
+        .set_item(Some(item))
+        .condition_expression("attribute_not_exists(#key)")
+        .expression_attribute_names("#key", "key")
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    put.build().expect("table and item are set")
+}
+
+fn stage(item: &HashMap<String, AttributeValue>) -> Option<Stage> {
+    match text(item, "state")?.as_str() {
+        "open" => Some(Stage::Open),
+        "claimed" => Some(Stage::Claimed { answer: Answer::stored(text(item, "answer")?), lease_until: moment(item, "lease_until")? }),
+        "answered" => Some(Stage::Answered),
+        _ => None,
+    }
 }
 
 fn put(put: Put) -> TransactWriteItem {
@@ -218,6 +453,35 @@ fn key(request_id: &str) -> HashMap<String, AttributeValue> {
     HashMap::from([("key".to_owned(), AttributeValue::S(format!("request#{request_id}"))), ("sort".to_owned(), AttributeValue::S("request".to_owned()))])
 }
 
+fn pointer_key(hash: String, request_id: &str) -> HashMap<String, AttributeValue> {
+    HashMap::from([("key".to_owned(), AttributeValue::S(hash)), ("sort".to_owned(), AttributeValue::S(request_id.to_owned()))])
+}
+
+fn of_image(digest: &ImageDigest) -> String {
+    format!("digest#{digest}")
+}
+
+fn of_resource(stack_key: &str) -> String {
+    format!("stack#{stack_key}")
+}
+
+/// Until when something is kept that is over at `end`, as `ttl` wants it: whole seconds.
+fn gone_at(end: Timestamp) -> AttributeValue {
+    AttributeValue::N(end.saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second().to_string())
+}
+
+pub(super) fn milliseconds(at: Timestamp) -> AttributeValue {
+    AttributeValue::N(at.as_millisecond().to_string())
+}
+
 pub(super) fn text(item: &HashMap<String, AttributeValue>, name: &str) -> Option<String> {
     item.get(name).and_then(|value| value.as_s().ok()).cloned()
+}
+
+fn number(item: &HashMap<String, AttributeValue>, name: &str) -> Option<i64> {
+    item.get(name).and_then(|value| value.as_n().ok())?.parse().ok()
+}
+
+pub(super) fn moment(item: &HashMap<String, AttributeValue>, name: &str) -> Option<Timestamp> {
+    Timestamp::from_millisecond(number(item, name)?).ok()
 }

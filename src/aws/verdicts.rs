@@ -142,8 +142,20 @@ impl Verdicts {
             item.insert("bucket".into(), AttributeValue::S(self.bucket.clone()));
             item.insert("key".into(), AttributeValue::S(key));
         }
-        self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await.map_err(|error| why(&attempt, &error))?;
-        Ok(())
+        // Stored for a later version, they must not be taken for an older one's: that could be let go of too early.
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(for_version) OR for_version < :version OR attribute_exists(#ttl)")
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":version", AttributeValue::N(for_version.to_string()));
+        match put.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.as_service_error(), Some(PutItemError::ConditionalCheckFailedException(_))) => Ok(()),
+            Err(error) => Err(why(&attempt, &error)),
+        }
     }
 
     /// The findings under that hash; `None` when they are gone.

@@ -103,9 +103,8 @@ async fn resolve(aws: &Aws, named: &Named) -> Result<ImageDigest, Why> {
     let repository = Repository { partition: String::new(), region: String::new(), account: String::new(), name: named.repository.clone().unwrap_or_default() };
     match aws.ecr.resolve(&repository, &named.image, None).await? {
         Resolved::Image(digest) | Resolved::Index(digest, _) | Resolved::NotAnImage(digest, _) => Ok(digest),
-        Resolved::NotFound | Resolved::OtherDigest => {
-            Err(Why { text: format!("there is no {}:{} in this account and region", repository.name, named.image), denied: false })
-        }
+        Resolved::NotFound | Resolved::OtherDigest => Err(Why::new(format!("there is no {}:{} in this account and region", repository.name, named.image))),
+        Resolved::Unusable(why) => Err(Why::new(format!("{}:{} cannot be judged: {why}", repository.name, named.image))),
     }
 }
 

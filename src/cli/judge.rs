@@ -6,7 +6,6 @@
 //!
 //! Exit 0 pass, 2 blocked, 3 no verdict (incomplete, and nothing blocks), 1 unreadable.
 
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

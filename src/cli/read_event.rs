@@ -184,6 +184,7 @@ fn more(event: &Event) -> Vec<(&'static str, String)> {
         | Event::ImageArchived { .. }
         | Event::ImageRestored { .. }
         | Event::ImageReplicated { .. }
+        | Event::DeploymentGivenUp { .. }
         | Event::Ours(_)
         | Event::Ignored { .. } => Vec::new(),
     }

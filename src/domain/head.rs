@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 /// The head of one image in one repository.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Head {
     pub digest: ImageDigest,
     #[serde(rename = "item")]
@@ -94,7 +94,7 @@ pub struct Head {
 }
 
 /// The newest reading of each scanner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LastRead {
     #[serde(default)]
     pub basic: Option<Timestamp>,
@@ -124,7 +124,7 @@ impl LastRead {
 }
 
 /// A scan that the scanner calls finished.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ScanResult {
     pub source: ScanSource,
     pub status: String,
@@ -152,7 +152,7 @@ pub struct ScanResult {
 }
 
 /// A state without a result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Word {
     pub source: ScanSource,
     pub state: ScanState,
@@ -161,7 +161,7 @@ pub struct Word {
 }
 
 /// The counts of a scan-complete event. Inspector counts CRITICAL, HIGH, MEDIUM and TOTAL.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EventCounts {
     pub at: Timestamp,
     pub critical: u64,
@@ -188,7 +188,7 @@ impl EventCounts {
 }
 
 /// How many findings of the result block under one policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PolicyVerdict {
     pub policy: PolicyHash,
     pub blocking: u64,
@@ -325,6 +325,12 @@ impl Head {
         self.verdicts.iter().find(|verdict| verdict.policy == hash).map(|verdict| verdict.blocking)
     }
 
+    /// How many findings block in a list that is not complete, where counts can tell. It admits nothing; it can be named.
+    pub fn listed_so_far(&self, policy: &Policy) -> Option<u64> {
+        let result = self.valid_result().filter(|_| policy.is_by_severity_alone())?;
+        Some(policy.blocking_in(&result.counts)).filter(|blocking| *blocking > 0)
+    }
+
     /// The verdict in words, for a person.
     fn in_words(&self, policy: &Policy) -> String {
         match (&self.kind, self.complete(), self.state()) {
@@ -341,7 +347,7 @@ impl Head {
 }
 
 /// Something that was learned about an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum News {
     Pushed { kind: Kind, tag: Option<String>, at: Option<Timestamp> },
     PartOf(ImageDigest),

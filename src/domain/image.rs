@@ -61,7 +61,8 @@ impl fmt::Display for ImageDigest {
 }
 
 /// Which image a deployment names: by a tag that can move, or by a digest that cannot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum ImageRef {
     Tag(String),
     Digest(ImageDigest),
@@ -71,6 +72,20 @@ impl ImageRef {
     /// The original construct's rule: what starts with `sha256:` is a digest, everything else a tag.
     pub fn parse(text: &str) -> Result<Self, BadDigest> {
         if text.starts_with("sha256:") { text.parse().map(Self::Digest) } else { Ok(Self::Tag(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for ImageRef {
+    type Error = BadDigest;
+
+    fn try_from(text: String) -> Result<Self, BadDigest> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ImageRef> for String {
+    fn from(image: ImageRef) -> Self {
+        image.to_string()
     }
 }
 

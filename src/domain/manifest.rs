@@ -36,6 +36,10 @@ pub enum BadManifest {
     Digest(#[from] BadDigest),
     #[error("the manifest is of the type `{0}`, which is neither an image nor an index")]
     UnknownType(String),
+    #[error("the manifest calls itself `{says}`, and the registry calls it `{registry}`")]
+    TwoTypes { says: String, registry: String },
+    #[error("the manifest is an image and an index at once")]
+    Ambiguous,
 }
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -50,6 +54,7 @@ struct Document {
     media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
+    layers: Option<serde::de::IgnoredAny>,
     manifests: Option<Vec<Descriptor>>,
 }
 
@@ -78,6 +83,15 @@ struct Platform {
 /// Reads a manifest. Older OCI documents leave their media type out, so what the registry says of it stands in.
 pub fn read(text: &str, registrys_word: Option<&str>) -> Result<Manifest, BadManifest> {
     let document: Document = serde_json::from_str(text)?;
+    // What one reader takes for an image and the next one for an index could be scanned as the one and run as the other.
+    if document.manifests.is_some() && (document.config.is_some() || document.layers.is_some()) {
+        return Err(BadManifest::Ambiguous);
+    }
+    if let (Some(says), Some(registry)) = (&document.media_type, registrys_word)
+        && says != registry
+    {
+        return Err(BadManifest::TwoTypes { says: says.clone(), registry: registry.to_owned() });
+    }
     let media_type = document.media_type.as_deref().or(registrys_word).unwrap_or(if document.manifests.is_some() { OCI_INDEX } else { OCI_MANIFEST });
     match media_type {
         OCI_INDEX | DOCKER_LIST => {
@@ -149,6 +163,14 @@ mod tests {
         ));
         let Manifest::Index(entries) = read(&text, None).unwrap() else { panic!() };
         assert_eq!(entries[0].platform, "linux/arm64/v8");
+    }
+
+    #[test]
+    fn what_two_readers_would_take_for_two_things_is_taken_for_neither() {
+        let both = index("").replacen('{', r#"{"layers":[],"#, 1);
+        assert!(matches!(read(&both, None), Err(BadManifest::Ambiguous)));
+        assert!(matches!(read(&index(""), Some(OCI_MANIFEST)), Err(BadManifest::TwoTypes { .. })));
+        assert!(read(&index(""), Some(OCI_INDEX)).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::finding::{Counts, Finding, FindingStatus};
 use super::head::Child;
 use super::image::{ImageDigest, Repository};
-use super::request::{Gate, Reason};
+use super::request::{Gate, Reason, Request};
 use super::scan::{ScanSource, ScanState};
 
 /// A blocked image: which one, under which policy, by what.
@@ -111,34 +111,88 @@ pub enum NotYet<'a> {
     FindingsGone,
 }
 
-pub fn no_complete_result(gate: &Gate, image: &Child, why: NotYet<'_>) -> Reason {
-    let (word, what_now) = match why {
-        NotYet::State(ScanState::NotFound) => (
-            "NOT_FOUND",
-            "Nobody has scanned it. Ensure that image scanning is enabled for this repository (scan on push, or Amazon Inspector with the repository in its coverage), and deploy again when the scan has ended.",
-        ),
-        NotYet::State(ScanState::CountsDisagree) => {
-            ("COUNTS_DISAGREE", "The scanner counts more findings than it lists, read after read. Scan the image again, and deploy when that scan has ended.")
+impl NotYet<'_> {
+    fn word(&self) -> &str {
+        match self {
+            Self::State(state) => state.word(),
+            Self::Unsettled => "UNPROVEN",
+            Self::FindingsGone => "FINDINGS_NOT_RECORDED",
         }
-        NotYet::State(ScanState::FindingsUnavailable) => {
-            ("FINDINGS_UNAVAILABLE", "The scanner does not give the findings out. Scan the image again, and deploy when that scan has ended.")
-        }
-        NotYet::State(ScanState::LimitExceeded) => ("LIMIT_EXCEEDED", "ECR limits how often an image may be scanned. Deploy again when there is a result."),
-        NotYet::State(ScanState::Unknown(word)) => (
-            word.as_str(),
-            "This version does not know that word of the scanner, so it does not let the image through. Update ecr-scan-verifier, or look at the image in the ECR console.",
-        ),
-        NotYet::State(state) => (state.word(), "The scan is under way. Deploy again when it has ended."),
-        NotYet::Unsettled => ("UNPROVEN", "The scan has ended, but its list of findings may still be filling up. Deploy again in a minute."),
-        NotYet::FindingsGone => {
-            ("FINDINGS_NOT_RECORDED", "The findings that this policy needs are not recorded. Deploy again when the image has been read again.")
-        }
-    };
-    let mut text = format!("No complete scan result for {} yet ({word}).", gate.label());
-    if gate.image.to_string() != image.digest.to_string() {
-        text += &format!("\n{}", subject(&gate.repository, image));
     }
-    Reason { opening: text, closing: format!("{what_now}\n{}", everything(&gate.repository, &image.digest)), ..Reason::default() }
+
+    fn way_out(&self) -> &'static str {
+        match self {
+            Self::State(ScanState::NotFound) => "Nobody has scanned it: have it scanned, and deploy again.",
+            Self::State(ScanState::CountsDisagree) => {
+                "The scanner counts more findings than it lists, read after read. Scan the image again, and deploy when that scan has ended."
+            }
+            Self::State(ScanState::FindingsUnavailable) => {
+                "The scanner does not give the findings out. Scan the image again, and deploy when that scan has ended."
+            }
+            Self::State(ScanState::LimitExceeded) => "ECR limits how often an image may be scanned. Deploy again when there is a result.",
+            Self::State(ScanState::Unknown(_)) => {
+                "This version does not know that word of the scanner, so it does not let the image through. Update ecr-scan-verifier, or look at the image in the ECR console."
+            }
+            Self::State(_) => "Deploy again when the scan has ended, or wait longer: raise `pollingTimeout`.",
+            Self::Unsettled => "The scan has ended, but its list of findings may still be filling up. Deploy again in a minute.",
+            Self::FindingsGone => "The findings that this policy needs are not recorded. Deploy again when the image has been read again.",
+        }
+    }
+}
+
+/// The time for waiting is over. The original construct's sentence, then the image that it hangs on and what is known of it.
+/// `listed`: how many findings block in a list that is not complete.
+pub fn timed_out(request: &Request, waits_for: Option<(&Child, NotYet<'_>)>, listed: Option<u64>) -> Reason {
+    let gate = request.gate.as_ref().ok();
+    // The original construct asked every five seconds, and counted in these.
+    let seconds = gate.map_or(0, |gate| gate.polling_timeout_s.div_ceil(5) * 5);
+    let opening = match waits_for {
+        Some((_, NotYet::State(ScanState::NotFound))) => format!(
+            "No scan results found for the image after {seconds} seconds. Ensure that image scanning is enabled for this repository. If using Enhanced scanning (Amazon Inspector), verify that the repository is included in Inspector's coverage."
+        ),
+        _ => format!("ECR image scan timed out after {seconds} seconds. The scan may still be in progress. Check the ECR console for results."),
+    };
+    let Some(gate) = gate else { return Reason::new(opening) };
+    let closing = match waits_for {
+        Some((image, why)) => {
+            let listed = listed.map(|n| format!("\n{n} of the findings that are listed so far {} under this policy.", if n == 1 { "blocks" } else { "block" }));
+            format!(
+                "\n{}: no complete scan result ({}).{}\n{}\n{}",
+                subject(&gate.repository, image),
+                why.word(),
+                listed.unwrap_or_default(),
+                why.way_out(),
+                everything(&gate.repository, &image.digest)
+            )
+        }
+        None => format!("\n{}: nobody could look in time.\nDeploy again; the functions' logs say what kept them.", gate.label()),
+    };
+    Reason { opening, closing, ..Reason::default() }
+}
+
+/// A newer request of the same resource took this one's place; nobody waits for its answer any more.
+pub fn superseded() -> Reason {
+    Reason::new("superseded by a later request for the same resource")
+}
+
+/// Every attempt to judge it failed.
+pub fn given_up(gate: &Gate, why: &str) -> Reason {
+    Reason::new(format!(
+        "{} could not be judged: {why:.500}\nNothing was let through. Deploy again when the cause is gone; the logs of the function on-deploy say more.",
+        gate.label()
+    ))
+}
+
+/// It is in the registry, and cannot be used as an image.
+pub fn unusable(gate: &Gate, why: &str) -> Reason {
+    Reason::new(format!("{} cannot be judged: {why}.\nPush the image again in a current format, and deploy that one.", gate.label()))
+}
+
+pub fn policy_too_large(gate: &Gate, most: usize) -> Reason {
+    Reason::new(format!(
+        "The policy for {} is longer than {most} bytes, which is more than can be kept with a deployment.\nShorten `ignoreFindings`.",
+        gate.label()
+    ))
 }
 
 /// The image has no scan result, and waiting does not bring one.
@@ -191,6 +245,13 @@ pub fn image_not_found(gate: &Gate) -> Reason {
 pub fn tag_moved(gate: &Gate, expected: &ImageDigest) -> Reason {
     Reason::new(format!(
         "{} does not name {expected} any more: the tag was moved after this template was made.\nDeploy again to judge the image that the tag names now, or deploy by digest.",
+        gate.label()
+    ))
+}
+
+pub fn tag_moved_while_waiting(gate: &Gate, waited_for: &ImageDigest) -> Reason {
+    Reason::new(format!(
+        "{} does not name {waited_for} any more: the tag was moved while this deployment waited for that image's scan.\nDeploy again to judge the image that the tag names now, or deploy by digest.",
         gate.label()
     ))
 }

@@ -10,4 +10,5 @@ pub mod plan;
 pub mod policy;
 pub mod protocol;
 pub mod request;
+pub mod response_url;
 pub mod scan;

@@ -48,12 +48,12 @@ pub fn for_push(push: &Pushed, is: &Resolved, scanned_on_demand_only: bool) -> V
             steps
         }
         // Nothing to scan; or gone before we looked, of which its own event tells.
-        Resolved::NotAnImage(..) | Resolved::NotFound | Resolved::OtherDigest => Vec::new(),
+        Resolved::NotAnImage(..) | Resolved::NotFound | Resolved::OtherDigest | Resolved::Unusable(_) => Vec::new(),
     }
 }
 
 /// What came of asking for a scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Started {
     Yes,
     /// ECR limits how often one image may be scanned. Good news: a scan exists, so there is something to wait for.
@@ -74,6 +74,15 @@ pub fn after_start(digest: &ImageDigest, started: Started, now: Timestamp) -> Ve
             let reading = Reading::without_result(ScanSource::Basic, ScanState::Unsupported, "UnsupportedImageTypeException".to_owned(), now);
             vec![Step::Remember(digest.clone(), News::Scan(reading))]
         }
+    }
+}
+
+/// Whether the sweep has to look at an open request: its time is over, or whoever claimed it has not sent the answer in time.
+pub fn is_for_sweep(due: Option<Timestamp>, lease_until: Option<Timestamp>, now: Timestamp) -> bool {
+    match lease_until {
+        Some(lease_until) => lease_until <= now,
+        // Without a time it is not one of ours, and looking at it costs little.
+        None => due.is_none_or(|due| due <= now),
     }
 }
 

@@ -89,8 +89,9 @@ impl fmt::Display for SeverityRule {
     }
 }
 
-/// What blocks an image.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// What blocks an image. Stored and sent as its canonical text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Policy {
     pub severity: SeverityRule,
     /// Vulnerability ids or finding ARNs that never block. Compared exactly, without wildcards.
@@ -219,6 +220,20 @@ impl Policy {
         };
         let ignore = members.get("ignoreFindings").map(|value| texts(value, "ignoreFindings")).transpose()?;
         Self::from_words(severity.as_deref(), threshold, ignore.unwrap_or_default())
+    }
+}
+
+impl TryFrom<String> for Policy {
+    type Error = BadPolicy;
+
+    fn try_from(text: String) -> Result<Self, BadPolicy> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Policy> for String {
+    fn from(policy: Policy) -> Self {
+        policy.canonical()
     }
 }
 

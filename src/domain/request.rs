@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::head::Child;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
 use super::policy::{Policy, PolicyHash};
+use super::response_url::ResponseUrl;
 
 /// CloudFormation accepts no more bytes than this for a whole answer.
 pub const ANSWER_BYTES: usize = 4096;
 /// CloudFormation takes no longer id.
 const PHYSICAL_ID_BYTES: usize = 1024;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RequestKind {
     Create,
     Update,
@@ -21,7 +23,7 @@ pub enum RequestKind {
 }
 
 /// One request of CloudFormation. Its ResponseURL is not here: a bearer secret travels no further than it must.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Request {
     pub kind: RequestKind,
     pub request_id: String,
@@ -31,13 +33,17 @@ pub struct Request {
     pub physical_id: String,
     /// Under which the `Data` last answered are kept: SHA-256 of the properties, without what CloudFormation adds.
     pub properties_hash: String,
+    /// The same of the properties before an Update.
+    pub old_properties_hash: Option<String>,
+    /// When CloudFormation asked: by it a request of the same resource is older or newer than another.
+    pub asked_at: Timestamp,
     /// What the gate was asked, or the sentence with which it has to be refused.
     pub gate: Result<Gate, String>,
     /// Repository and image as the properties name them, readable or not: what a rollback's answer can say without AWS.
     pub named: Named,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Named {
     pub repository: String,
     pub image: String,
@@ -65,7 +71,7 @@ pub fn physical_id(addr: Option<&str>, stack_id: &str, logical_id: &str) -> Stri
 }
 
 /// What a gate is asked: which image, judged how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Gate {
     pub repository: Repository,
     pub image: ImageRef,
@@ -85,13 +91,13 @@ impl Gate {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AskedScan {
     Basic { start_scan: bool },
     Enhanced,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OnBlock {
     Fail,
     /// `failOnVulnerability: false`: a Block is reported and let through. Nothing else is.
@@ -100,7 +106,7 @@ pub enum OnBlock {
 
 /// What a template can read from the gate, with `Fn::GetAtt`. Always all five: a template that reads a missing one fails, and
 /// in a rollback that would leave the stack stuck.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Data {
     pub image_digest: String,
@@ -136,7 +142,7 @@ impl Data {
 }
 
 /// What happens to the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ruling {
     /// Let through; Delete has no data.
     Success(Option<Data>),
@@ -144,7 +150,7 @@ pub enum Ruling {
 }
 
 /// Why a deployment was refused. The opening and the closing lines stay whole; of the list in between, as much as fits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reason {
     pub opening: String,
     /// One finding a line, worst first.
@@ -257,11 +263,9 @@ struct Body<'a> {
 }
 
 /// What one decision leaves behind, in one transaction: the request with its answer, and what the stack deploys from now on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     pub answer: Answer,
-    /// When the deployment's patience ends, for whoever finds the request unanswered.
-    pub due: Timestamp,
     pub decided_at: Timestamp,
     pub admitted: Option<Admission>,
     /// Rows of this resource that are not true any more.
@@ -271,7 +275,7 @@ pub struct Record {
     pub why: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Admission {
     pub repository: Option<Repository>,
     /// The digest in the template, then, for an index, those of its counted images.
@@ -280,11 +284,77 @@ pub struct Admission {
     pub data: Data,
 }
 
+/// A request as it stands in the table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stored {
+    pub request: Request,
+    /// Gone as soon as the answer has arrived.
+    pub url: Option<ResponseUrl>,
+    pub due: Timestamp,
+    pub stage: Stage,
+    /// The images that its verdict hangs on, where the request has waited.
+    pub images: Option<Counted>,
+    /// The number of the timer that is under way.
+    pub timer: u32,
+}
+
+/// How far a request is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// It waits.
+    Open,
+    /// Decided; somebody is sending the answer, and until then nobody else has to.
+    Claimed {
+        answer: Answer,
+        lease_until: Timestamp,
+    },
+    Answered,
+}
+
+/// What a deployment names, resolved: the digest in the template and the images that count for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Counted {
+    pub digest: ImageDigest,
+    pub images: Vec<Child>,
+}
+
+impl Counted {
+    pub fn is_index(&self) -> bool {
+        self.images.iter().all(|image| image.digest != self.digest)
+    }
+
+    /// Each digest that news can come of.
+    pub fn digests(&self) -> impl Iterator<Item = &ImageDigest> {
+        let root = self.is_index().then_some(&self.digest);
+        root.into_iter().chain(self.images.iter().map(|image| &image.digest))
+    }
+}
+
+/// A request that waits, as the pointers to it say.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Waiting {
+    pub request_id: String,
+    pub asked_at: Timestamp,
+}
+
+/// The last request that moved a resource forward, by which a rollback can be known where nobody can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Forward {
+    pub properties_hash: String,
+    pub old_properties_hash: Option<String>,
+    pub at: Timestamp,
+}
+
 /// The deployments of one resource, as they are recorded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
-    /// Row key and digest of what is admitted now.
-    pub admitted: BTreeMap<String, ImageDigest>,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rows(pub BTreeMap<String, Row>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    pub digest: ImageDigest,
+    /// The digest in the template: itself, or the index that this is an image of.
+    pub of: ImageDigest,
+    pub is_admitted: bool,
 }
 
 /// The key of a row that says: this image is deployed here.
@@ -304,6 +374,8 @@ mod tests {
             logical_id: "Gate".into(),
             physical_id: "c8".into(),
             properties_hash: "00".into(),
+            old_properties_hash: None,
+            asked_at: Timestamp::UNIX_EPOCH,
             gate: Err("unused".into()),
             named: Named::default(),
         }

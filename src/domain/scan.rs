@@ -164,13 +164,13 @@ impl FactsHash {
 }
 
 /// The findings of one image in one repository: immutable, and named by their own hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Facts {
     content: Content,
     hash: FactsHash,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Content {
     source: ScanSource,
     findings: Vec<Finding>,
@@ -219,7 +219,7 @@ impl Facts {
 }
 
 /// One answer of the scanner about one image, before anything is made of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
     pub source: ScanSource,
     pub what: Answered,
@@ -231,7 +231,7 @@ pub struct Answer {
     pub read_at: Timestamp,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answered {
     Findings(Report),
     /// ScanNotFoundException: never scanned, scanning is off, or the first moments after a push.
@@ -241,7 +241,7 @@ pub enum Answered {
 }
 
 /// DescribeImageScanFindings, its pages put together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Report {
     pub status: Option<String>,
     pub description: Option<String>,
@@ -288,7 +288,7 @@ impl Report {
 }
 
 /// Inspector's coverage of one image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Coverage {
     pub code: String,
     pub reason: String,
@@ -296,7 +296,7 @@ pub struct Coverage {
 }
 
 /// An answer, understood: the state it proves, with the evidence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reading {
     pub source: ScanSource,
     pub state: ScanState,

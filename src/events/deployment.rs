@@ -5,15 +5,14 @@
 //! properties look like, and a Create with odd ones is answered with what is wrong about them.
 
 pub mod properties;
-pub mod response_url;
 
 use serde_json::{Map, Value};
 
 use super::members::{Members, shown};
 use super::{Glance, UnreadableEvent, arn};
 use crate::domain::image::{ImageDigest, ImageRef};
+use crate::domain::response_url::{BadResponseUrl, ResponseUrl};
 use properties::{BadProperties, GateProperties};
-use response_url::{BadResponseUrl, ResponseUrl};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {

@@ -83,6 +83,11 @@ pub enum Event {
         reason: Option<String>,
     },
     DeploymentRequested(Box<Request>),
+    /// Lambda has given up a request: each time it was delivered, the function failed.
+    DeploymentGivenUp {
+        request: Box<Request>,
+        why: String,
+    },
     Ours(Ours),
     /// A known envelope of no use to us.
     Ignored {
@@ -148,6 +153,7 @@ impl Event {
             Self::FindingChanged { .. } => "finding-changed",
             Self::CoverageChanged { .. } => "coverage-changed",
             Self::DeploymentRequested(_) => "deployment-requested",
+            Self::DeploymentGivenUp { .. } => "deployment-given-up",
             Self::Ours(_) => "our-own-message",
             Self::Ignored { .. } => "ignored",
         }
@@ -166,7 +172,7 @@ impl Event {
             | Self::EnhancedScanEnded { about, .. }
             | Self::FindingChanged { about, .. }
             | Self::CoverageChanged { about, .. } => Some(about),
-            Self::DeploymentRequested(_) | Self::Ours(_) | Self::Ignored { .. } => None,
+            Self::DeploymentRequested(_) | Self::DeploymentGivenUp { .. } | Self::Ours(_) | Self::Ignored { .. } => None,
         }
     }
 
@@ -174,7 +180,7 @@ impl Event {
     /// where the image is, for a deployment where its stack is; our own messages come from nowhere else.
     pub fn home(&self) -> Option<(&str, &str)> {
         match self {
-            Self::DeploymentRequested(request) => request.home(),
+            Self::DeploymentRequested(request) | Self::DeploymentGivenUp { request, .. } => request.home(),
             Self::Ours(_) => None,
             Self::Ignored { glance, .. } => Some((glance.account.as_deref()?, glance.region.as_deref()?)),
             _ => self.about().map(|about| (about.repository.account.as_str(), about.repository.region.as_str())),
@@ -193,9 +199,25 @@ impl UnreadableEvent {
     }
 }
 
-/// Reads an event from its text: the body of a queue's message, or a file.
+/// Reads an event from its text.
 pub fn read_slice(text: &[u8]) -> Result<Event, UnreadableEvent> {
     read(&json(text)?)
+}
+
+/// Reads the body of a queue's message: an event, or Lambda's record of a deployment that it has given up. That record holds
+/// the whole request, so it comes over a queue of its own, and nothing else reads it.
+pub fn read_body(text: &[u8]) -> Result<Event, UnreadableEvent> {
+    let body = json(text)?;
+    let Some(payload) = body.get("requestPayload").filter(|_| body.get("requestContext").is_some()) else { return read(&body) };
+    match read(payload)? {
+        Event::DeploymentRequested(request) => {
+            let why = body.pointer("/responsePayload/errorMessage").and_then(Value::as_str);
+            let condition = body.pointer("/requestContext/condition").and_then(Value::as_str);
+            let why = why.or(condition).unwrap_or("the function on-deploy failed").to_owned();
+            Ok(Event::DeploymentGivenUp { request, why })
+        }
+        _ => Err(no_event(&body)),
+    }
 }
 
 /// Reads an event.

@@ -2,6 +2,7 @@
 //! takes nothing else along.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +19,35 @@ use crate::events::{self, Event};
 /// How soon a message comes again, by how often it has been received. It is asked for eight times in all; then it goes to
 /// the dead-letter queue.
 const RETRY_S: [u64; 4] = [5, 15, 60, 240];
+/// After so many times a queue gives a message to its dead letters; one that comes oftener is of a queue without.
+const RECEIVED_AT_MOST: usize = 8;
 /// So many images are worked on at once.
 const AT_ONCE: usize = 8;
 
-/// One image in one repository: what the records of a batch are grouped by.
-pub type Subject = (ImageDigest, Repository);
+/// What the records of a batch are grouped by: one image in one repository, or one request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    Image(ImageDigest, Repository),
+    Request(String),
+}
+
+impl Subject {
+    fn is_at_home(&self, home: &Home) -> bool {
+        match self {
+            Self::Image(_, repository) => repository.account == home.account && repository.region == home.region,
+            Self::Request(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(digest, repository) => write!(f, "{}@{digest}", repository.name),
+            Self::Request(request_id) => write!(f, "request {request_id}"),
+        }
+    }
+}
 
 /// Works a batch off. `pick` says which image an event is about, and `None` for what is of no use here; `work` does it for one
 /// image and all that the batch says about it.
@@ -35,16 +60,16 @@ where
     let mut groups: BTreeMap<Subject, (Vec<&SqsMessage>, Vec<Event>)> = BTreeMap::new();
     let mut ignored = 0;
     for record in &batch.records {
-        match events::read_slice(record.body.as_deref().unwrap_or_default().as_bytes()) {
+        match events::read_body(record.body.as_deref().unwrap_or_default().as_bytes()) {
             Ok(event) => match pick(&event) {
-                Some(subject) if is_at_home(&subject.1, home) => {
+                Some(subject) if subject.is_at_home(home) => {
                     let (records, events) = groups.entry(subject).or_default();
                     records.push(record);
                     events.push(event);
                 }
-                Some((digest, repository)) => {
+                Some(subject) => {
                     ignored += 1;
-                    info!(%digest, account = repository.account, region = repository.region, "ignored: an image of another account or region");
+                    info!(%subject, "ignored: an image of another account or region");
                 }
                 None => {
                     ignored += 1;
@@ -62,29 +87,29 @@ where
             }
         }
     }
-    let images = groups.len();
+    let subjects = groups.len();
     let mut groups = groups.into_iter();
     loop {
         let started: Vec<_> = groups
             .by_ref()
             .take(AT_ONCE)
             .map(|(subject, (records, events))| {
-                let name = format!("{}@{}", subject.1.name, subject.0);
+                let name = subject.to_string();
                 (name, records, tokio::spawn(work(Arc::clone(aws), subject, events)))
             })
             .collect();
         if started.is_empty() {
             break;
         }
-        for (image, records, task) in started {
+        for (subject, records, task) in started {
             let outcome = match task.await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(HandlerError::Panicked(image.clone())),
+                Err(_) => Err(HandlerError::Panicked(subject.clone())),
             };
             match outcome {
-                Ok(what) => info!(image, records = records.len(), "{what}"),
+                Ok(what) => info!(subject, records = records.len(), "{what}"),
                 Err(error) => {
-                    warn!(image, received = records.first().map_or(0, |record| received(record)), "{}", error.chain());
+                    warn!(subject, received = records.first().map_or(0, |record| received(record)), "{}", error.chain());
                     for record in records {
                         put_back(aws, record, &error).await;
                         failures.push(record);
@@ -93,7 +118,7 @@ where
             }
         }
     }
-    info!(records = batch.records.len(), images, ignored, failed = failures.len(), "batch worked off");
+    info!(records = batch.records.len(), subjects, ignored, failed = failures.len(), "batch worked off");
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = failures
         .into_iter()
@@ -104,10 +129,6 @@ where
         })
         .collect();
     response
-}
-
-fn is_at_home(repository: &Repository, home: &Home) -> bool {
-    repository.account == home.account && repository.region == home.region
 }
 
 fn why_ignored(event: &Event) -> &str {
@@ -123,12 +144,10 @@ fn received(record: &SqsMessage) -> u64 {
 
 /// Says when a failed message shall come again. Should that fail, it comes when its visibility ends.
 async fn put_back(aws: &Aws, record: &SqsMessage, error: &HandlerError) {
-    let wait = if error.is_worth_retrying() {
-        let times = usize::try_from(received(record)).unwrap_or(usize::MAX);
-        Duration::from_secs(RETRY_S[times.clamp(1, RETRY_S.len()) - 1])
-    } else {
-        Duration::ZERO
-    };
+    let times = usize::try_from(received(record)).unwrap_or(usize::MAX);
+    // What will fail again goes to the dead-letter queue at once, where there is one.
+    let wait_s = if error.is_worth_retrying() || times > RECEIVED_AT_MOST { RETRY_S[times.clamp(1, RETRY_S.len()) - 1] } else { 0 };
+    let wait = Duration::from_secs(wait_s);
     if let (Some(queue), Some(receipt)) = (record.event_source_arn.as_deref(), record.receipt_handle.as_deref())
         && let Err(why) = aws.queue.retry_in(queue, receipt, wait).await
     {

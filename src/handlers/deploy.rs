@@ -1,15 +1,15 @@
-//! A deployment asks: answer it now. (Letting it wait comes with parking.)
+//! A deployment asks: answer it now, or let it wait.
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::drive::{Asking, drive};
+use super::drive::drive;
 use super::error::HandlerError;
 use crate::aws::Aws;
 use crate::domain::image::Repository;
 use crate::domain::policy::Policy;
-use crate::domain::protocol::deploy::{Deploy, Home, due};
+use crate::domain::protocol::deploy::{Deploy, Home, asked_at, due};
 use crate::domain::request::{AskedScan, Gate, Named, OnBlock, Request, RequestKind, physical_id};
 use crate::events::deployment::properties::{self, GateProperties, ScanAsked, SeverityRule};
 use crate::events::{self, Event, deployment};
@@ -23,28 +23,33 @@ pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<(), Handl
         Event::DeploymentRequested(asked) => *asked,
         other => return Err(HandlerError::NotForUs(other.kind())),
     };
-    let request = request(&asked, here);
     // Nobody can be answered at an address that is not CloudFormation's: better a deployment that times out than an answer
     // given to whoever wrote the request.
     let url = asked.answer_to(aws.settings.test_answer_origin.as_deref());
+    let request = request(&asked, here, url.as_ref().ok().and_then(|url| url.signed_at()), arrived_at);
     let url = url.map_err(|error| HandlerError::NoAnswerPossible { stack: request.stack_name().to_owned(), reason: error.to_string() })?;
 
-    let patience_s = request.gate.as_ref().map_or(DEFAULT_PATIENCE_S, |gate| gate.polling_timeout_s);
-    let due = due(url.signed_at(), arrived_at, patience_s);
-    let machine = Deploy::new(request.clone(), here.home.clone(), aws.settings.policy.clone(), due);
-    let verdict = drive(machine, aws, Some(&Asking { request: &request, response_url: url.as_secret() })).await?;
+    let machine = Deploy::new(request.clone(), url.clone(), here.home.clone(), aws.settings.policy.clone(), due_of(&request));
+    let verdict = drive(machine, aws).await?;
 
     let Named { repository, image } = &request.named;
     let took_ms = arrived_at.duration_until(Timestamp::now()).as_millis() as u64;
-    info!(
-        stack = request.stack_name(),
-        request_id = request.request_id,
-        logical_id = request.logical_id,
-        verdict,
-        took_ms,
-        "answered {repository}:{image}: {verdict}"
-    );
+    info!(stack = request.stack_name(), request_id = request.request_id, logical_id = request.logical_id, verdict, took_ms, "{repository}:{image}: {verdict}");
     Ok(())
+}
+
+/// Lambda has delivered a request as often as it does. Somebody has to answer it.
+pub async fn given_up(asked: &deployment::Request, why: &str, aws: &Aws, here: &Here) -> Result<String, HandlerError> {
+    let url = asked.answer_to(aws.settings.test_answer_origin.as_deref());
+    let request = request(asked, here, url.as_ref().ok().and_then(|url| url.signed_at()), Timestamp::now());
+    let url = url.map_err(|error| HandlerError::NoAnswerPossible { stack: request.stack_name().to_owned(), reason: error.to_string() })?;
+    warn!(stack = request.stack_name(), request_id = request.request_id, logical_id = request.logical_id, "on-deploy has failed on it: {why}");
+    let due = due_of(&request);
+    drive(Deploy::given_up(request, url.clone(), here.home.clone(), aws.settings.policy.clone(), due, why.to_owned()), aws).await
+}
+
+fn due_of(request: &Request) -> Timestamp {
+    due(request.asked_at, request.gate.as_ref().map_or(DEFAULT_PATIENCE_S, |gate| gate.polling_timeout_s))
 }
 
 /// Where the function runs.
@@ -63,7 +68,7 @@ impl Here {
     }
 }
 
-fn request(asked: &deployment::Request, here: &Here) -> Request {
+fn request(asked: &deployment::Request, here: &Here, signed_at: Option<Timestamp>, arrived_at: Timestamp) -> Request {
     let glance = asked.glance();
     let addr = asked.properties.get("addr").and_then(Value::as_str);
     let image = asked.properties.get("imageTag").and_then(Value::as_str).unwrap_or(properties::DEFAULT_TAG);
@@ -78,6 +83,11 @@ fn request(asked: &deployment::Request, here: &Here) -> Request {
         stack_id: asked.stack_id.clone(),
         logical_id: asked.logical_id.clone(),
         properties_hash: properties::properties_hash(&asked.properties),
+        old_properties_hash: match &asked.kind {
+            deployment::Kind::Update { old_properties } => Some(properties::properties_hash(old_properties)),
+            deployment::Kind::Create | deployment::Kind::Delete => None,
+        },
+        asked_at: asked_at(signed_at, arrived_at),
         gate: asked.gate().map_err(|error| error.to_string()).and_then(|properties| gate(properties, here)),
         named: Named { repository: glance.repository.unwrap_or_default(), image: image.to_owned() },
     }

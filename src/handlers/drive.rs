@@ -1,26 +1,26 @@
 //! The one loop that carries a protocol's effects out, one at a time, and tells it what came of each.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::error::HandlerError;
 use crate::aws::Aws;
 use crate::aws::requests::Recorded;
 use crate::aws::verdicts::Written;
 use crate::domain::protocol::{Depth, Do, Outcome, Protocol, Saw, Why};
-use crate::domain::request::Request;
 use crate::domain::scan::{Answer as ScanAnswer, leaves_open};
 use crate::events::ours::Ours;
 
-/// A request of CloudFormation and the secret place for its answer.
-pub struct Asking<'a> {
-    pub request: &'a Request,
-    pub response_url: &'a str,
-}
+/// The roles of a stack that was made a moment ago may do nothing yet: for so long a refusal is not taken for the last word.
+const FRESH_ROLE: Duration = Duration::from_secs(20);
+const ASK_AGAIN_MS: u64 = 1000;
 
 /// Runs a protocol to its end. `Ok` is what it did, in a word.
-pub async fn drive(mut protocol: impl Protocol, aws: &Aws, asking: Option<&Asking<'_>>) -> Result<String, HandlerError> {
+pub async fn drive(mut protocol: impl Protocol, aws: &Aws) -> Result<String, HandlerError> {
     let mut saw = Saw::Start;
+    let began = Instant::now();
     loop {
         match protocol.next(saw, Timestamp::now()) {
             Do::Finish(Outcome::Done(what)) => return Ok(what),
@@ -28,11 +28,16 @@ pub async fn drive(mut protocol: impl Protocol, aws: &Aws, asking: Option<&Askin
             effect => {
                 let name = name(&effect);
                 fault_point(&effect);
-                saw = perform(effect, aws, asking).await.unwrap_or_else(Saw::Failed);
-                if let Saw::Failed(why) = &saw {
-                    warn!(effect = name, "{}", why.text);
-                } else {
-                    debug!(effect = name, "done");
+                let mut outcome = perform(effect.clone(), aws).await;
+                while outcome.as_ref().is_err_and(|why| why.denied) && aws.settings.roles_may_be_fresh && began.elapsed() < FRESH_ROLE {
+                    tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS + u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 500))).await;
+                    outcome = perform(effect.clone(), aws).await;
+                }
+                saw = outcome.unwrap_or_else(Saw::Failed);
+                fault_point_after(&effect);
+                match &saw {
+                    Saw::Failed(why) => debug!(effect = name, "{}", why.text),
+                    _ => debug!(effect = name, "done"),
                 }
             }
         }
@@ -40,7 +45,7 @@ pub async fn drive(mut protocol: impl Protocol, aws: &Aws, asking: Option<&Askin
 }
 
 /// Carries one effect out. No decision is taken here.
-async fn perform(effect: Do, aws: &Aws, asking: Option<&Asking<'_>>) -> Result<Saw, Why> {
+async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
     Ok(match effect {
         Do::ResolveImage { repository, image, expected } => Saw::Image(aws.ecr.resolve(&repository, &image, expected.as_ref()).await?),
         Do::ReadStack(stack_id) => Saw::Stack { rolling_back: aws.stacks.is_rolling_back(&stack_id).await? },
@@ -79,35 +84,50 @@ async fn perform(effect: Do, aws: &Aws, asking: Option<&Asking<'_>>) -> Result<S
             Written::Yes => Saw::Done,
             Written::Conflict(current) => Saw::Conflict(current),
         },
-        Do::Record(record) => {
-            let asking = asked_by(asking)?;
-            match aws.requests.record(asking.request, asking.response_url, &record).await? {
-                Recorded::Yes => Saw::Done,
-                Recorded::Before { answer, answered } => Saw::AlreadyRecorded { answer, answered },
-            }
-        }
-        Do::Put(answer) => {
-            aws.answers.put(asked_by(asking)?.response_url, &answer).await?;
+        Do::ReadRequest(request_id) => Saw::Request(aws.requests.find(&request_id).await?.map(Box::new)),
+        Do::ReadWaiting { repository, digest } => Saw::Waiting(aws.requests.waiting_for(&repository, &digest).await?),
+        Do::ReadOpen { stack_key } => Saw::Waiting(aws.requests.open_of(&stack_key).await?),
+        Do::ReadForward { stack_key } => Saw::Forward(aws.deployments.forward(&stack_key).await?),
+        Do::Record { request, url, due, record } => stored(aws.requests.record(&request, &url, due, &record).await?),
+        Do::Register { request, url, due, images, since } => stored(aws.requests.register(&request, &url, due, &images, since).await?),
+        Do::Claim { request, record } => stored(aws.requests.claim(&request, &record).await?),
+        Do::TakeLease { request_id, until } => won(aws.requests.take_lease(&request_id, until, Timestamp::now()).await?),
+        Do::Put { url, answer } => {
+            aws.answers.put(url.as_secret(), &answer).await?;
             Saw::Done
         }
-        Do::MarkAnswered => {
-            aws.requests.mark_answered(&asked_by(asking)?.request.request_id, Timestamp::now()).await?;
+        Do::MarkAnswered { request_id } => {
+            aws.requests.mark_answered(&request_id, Timestamp::now()).await?;
             Saw::Done
         }
-        Do::CloseDeployments { stack_key } => {
-            aws.deployments.close(&stack_key, Timestamp::now()).await?;
+        Do::CloseDeployments { stack_key, asked_at } => {
+            aws.deployments.close(&stack_key, asked_at, Timestamp::now()).await?;
             Saw::Done
         }
-        Do::LookAgain { repository, digest, n, after } => {
-            aws.queue.send(Ours::LookAgain { digest, repository, n, request_id: None }.to_json(), after).await?;
+        Do::LookAgain { repository, digest, n, after, request_id } => {
+            aws.queue.send(Ours::LookAgain { digest, repository, n, request_id }.to_json(), after).await?;
             Saw::Done
         }
+        Do::SendTimer { request_id, n, after } => {
+            aws.queue.send(Ours::Timer { request_id, n }.to_json(), after).await?;
+            Saw::Done
+        }
+        Do::AdvanceTimer { request_id, to } => won(aws.requests.advance_timer(&request_id, to).await?),
+        Do::StartScan { repository, digest } => Saw::Started(aws.ecr.start_scan(&repository, &digest).await?),
         Do::Finish(outcome) => unreachable!("the loop ends with {outcome:?}"),
     })
 }
 
-fn asked_by<'a, 'b>(asking: Option<&'a Asking<'b>>) -> Result<&'a Asking<'b>, Why> {
-    asking.ok_or_else(|| Why { text: "nobody asked, so there is nobody to answer".to_owned(), denied: false })
+fn stored(outcome: Recorded) -> Saw {
+    match outcome {
+        Recorded::Yes => Saw::Done,
+        Recorded::Before(stage) => Saw::AlreadyStored(stage),
+        Recorded::Superseded => Saw::Superseded,
+    }
+}
+
+fn won(first: bool) -> Saw {
+    if first { Saw::Done } else { Saw::Lost }
 }
 
 fn name(effect: &Do) -> &'static str {
@@ -124,16 +144,26 @@ fn name(effect: &Do) -> &'static str {
         Do::PutFacts { .. } => "store the findings",
         Do::ExpireFacts { .. } => "let old findings go",
         Do::WriteHead { .. } => "write the verdict",
-        Do::Record(_) => "record the decision",
-        Do::Put(_) => "answer CloudFormation",
-        Do::MarkAnswered => "mark the request",
+        Do::ReadRequest(_) => "read the request",
+        Do::ReadWaiting { .. } => "read who waits for the image",
+        Do::ReadOpen { .. } => "read the resource's open requests",
+        Do::ReadForward { .. } => "read the last decisions",
+        Do::Record { .. } | Do::Claim { .. } => "record the decision",
+        Do::Register { .. } => "let the request wait",
+        Do::TakeLease { .. } => "take the answer over",
+        Do::Put { .. } => "answer CloudFormation",
+        Do::MarkAnswered { .. } => "mark the request",
+        Do::SendTimer { .. } => "set a timer",
+        Do::AdvanceTimer { .. } => "note the timer",
+        Do::StartScan { .. } => "start a scan",
         Do::CloseDeployments { .. } => "close the deployments",
         Do::LookAgain { .. } => "look again later",
         Do::Finish(_) => "finish",
     }
 }
 
-/// In a test build alone: panics before the effect whose description holds the text of `FAULT_PANIC_AT`.
+/// In a test build alone: panics before the effect whose description holds the text of `FAULT_PANIC_AT`, or after the one of
+/// `FAULT_PANIC_AFTER`.
 #[cfg(feature = "faults")]
 fn fault_point(effect: &Do) {
     if let Ok(text) = std::env::var("FAULT_PANIC_AT") {
@@ -141,5 +171,15 @@ fn fault_point(effect: &Do) {
     }
 }
 
+#[cfg(feature = "faults")]
+fn fault_point_after(effect: &Do) {
+    if let Ok(text) = std::env::var("FAULT_PANIC_AFTER") {
+        assert!(text.is_empty() || !format!("{effect:?}").contains(&text), "fault point");
+    }
+}
+
 #[cfg(not(feature = "faults"))]
 fn fault_point(_effect: &Do) {}
+
+#[cfg(not(feature = "faults"))]
+fn fault_point_after(_effect: &Do) {}

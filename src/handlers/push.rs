@@ -9,7 +9,7 @@ use super::batch::{Subject, work_off};
 use super::drive::drive;
 use super::error::HandlerError;
 use crate::aws::Aws;
-use crate::domain::image::{ImageRef, Repository};
+use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::plan::{self, Pushed, Step};
 use crate::domain::protocol::deploy::Home;
 use crate::domain::protocol::remember::Remember;
@@ -28,15 +28,16 @@ fn subject(event: &Event) -> Option<Subject> {
         | Event::ImageReplicated { about }
         | Event::ImageDeleted { about }
         | Event::ImageArchived { about }
-        | Event::ImageRestored { about } => Some((about.digest.clone(), about.repository.clone())),
+        | Event::ImageRestored { about } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
         // A signature will wake who waits for it, when signatures are verified.
         _ => None,
     }
 }
 
-async fn push(aws: &Aws, (digest, repository): Subject, events: &[Event]) -> Result<String, HandlerError> {
+async fn push(aws: &Aws, subject: Subject, events: &[Event]) -> Result<String, HandlerError> {
+    let Subject::Image(digest, repository) = subject else { return Ok("nothing to remember".to_owned()) };
     let mut steps = Vec::new();
-    if let Some(push) = pushed(&(digest.clone(), repository.clone()), events) {
+    if let Some(push) = pushed(&digest, &repository, events) {
         let (is, on_demand_only) = facts(aws, &push).await.map_err(HandlerError::TryAgain)?;
         steps.extend(plan::for_push(&push, &is, on_demand_only));
     }
@@ -52,7 +53,7 @@ async fn push(aws: &Aws, (digest, repository): Subject, events: &[Event]) -> Res
 }
 
 /// All pushes of one digest in a batch, put together: one digest can get several tags.
-fn pushed((digest, repository): &Subject, events: &[Event]) -> Option<Pushed> {
+fn pushed(digest: &ImageDigest, repository: &Repository, events: &[Event]) -> Option<Pushed> {
     let mut push: Option<Pushed> = None;
     for event in events {
         if let Event::ImagePushed { about, .. } | Event::ImageReplicated { about } = event {
@@ -79,7 +80,7 @@ async fn carry_out(step: Step, repository: &Repository, aws: &Aws) -> Result<(),
         Step::Remember(digest, news) => {
             let head = aws.verdicts.heads(repository, std::slice::from_ref(&digest)).await.map_err(HandlerError::TryAgain)?.into_iter().next().flatten();
             let policies = vec![aws.settings.policy.clone()];
-            drive(Remember::new(repository, &digest, head, vec![news], policies), aws, None).await?;
+            drive(Remember::new(repository, &digest, head, vec![news], policies), aws).await?;
         }
         Step::StartScan(digest) => {
             let started = aws.ecr.start_scan(repository, &digest).await.map_err(HandlerError::TryAgain)?;

@@ -1,27 +1,56 @@
-//! A scan ended, or may have: judge, and remember.
+//! A scan ended, or may have: judge, remember, and answer who waits. Our own messages come here too, and the requests that
+//! on-deploy has failed on.
 
 use std::sync::Arc;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 
 use super::batch::{Subject, work_off};
+use super::deploy::{Here, given_up};
 use super::drive::drive;
 use super::error::HandlerError;
 use crate::aws::Aws;
 use crate::domain::head::EventCounts;
+use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::protocol::deploy::Home;
 use crate::domain::protocol::scan::{Hints, Scan};
+use crate::domain::protocol::wake::{By, Wake};
 use crate::events::ours::Ours;
 use crate::events::{Counts, Event};
 
-pub async fn on_scan(batch: SqsEvent, aws: &Arc<Aws>, home: &Home) -> SqsBatchResponse {
-    work_off(batch, aws, home, subject, |aws, subject, events| async move { scan(&aws, subject, &events).await }).await
+pub async fn on_scan(batch: SqsEvent, aws: &Arc<Aws>, here: &Here) -> SqsBatchResponse {
+    let place = here.clone();
+    let work = move |aws: Arc<Aws>, subject, events: Vec<Event>| {
+        let here = place.clone();
+        async move {
+            match subject {
+                Subject::Image(digest, repository) => scan(&aws, digest, repository, &events, here.home).await,
+                Subject::Request(request_id) => look_after(&aws, request_id, &events, &here).await,
+            }
+        }
+    };
+    work_off(batch, aws, &here.home, subject, work).await
 }
 
 /// What one batch says of one image, answered by one reading.
-async fn scan(aws: &Aws, (digest, repository): Subject, events: &[Event]) -> Result<String, HandlerError> {
+async fn scan(aws: &Aws, digest: ImageDigest, repository: Repository, events: &[Event], home: Home) -> Result<String, HandlerError> {
     let hints = events.iter().map(hints).reduce(Hints::and).unwrap_or_default();
-    drive(Scan::new(repository, digest, hints, aws.settings.policy.clone()), aws, None).await
+    drive(Scan::new(repository, digest, hints, aws.settings.policy.clone(), home), aws).await
+}
+
+/// A waiting request's timers, and one that on-deploy could not answer.
+async fn look_after(aws: &Aws, request_id: String, events: &[Event], here: &Here) -> Result<String, HandlerError> {
+    let mut last = String::new();
+    for event in events {
+        last = match event {
+            Event::DeploymentGivenUp { request, why } => given_up(request, why, aws, here).await?,
+            Event::Ours(Ours::Timer { n, .. }) => {
+                drive(Wake::new(request_id.clone(), By::Timer(*n), here.home.clone(), aws.settings.policy.clone()), aws).await?
+            }
+            _ => continue,
+        };
+    }
+    Ok(last)
 }
 
 fn subject(event: &Event) -> Option<Subject> {
@@ -32,8 +61,10 @@ fn subject(event: &Event) -> Option<Subject> {
         | Event::CoverageChanged { about, .. }
         | Event::ImageDeleted { about }
         | Event::ImageArchived { about }
-        | Event::ImageRestored { about } => Some((about.digest.clone(), about.repository.clone())),
-        Event::Ours(Ours::LookAgain { digest, repository, .. }) => Some((digest.clone(), repository.clone())),
+        | Event::ImageRestored { about } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
+        Event::Ours(Ours::LookAgain { digest, repository, .. }) => Some(Subject::Image(digest.clone(), repository.clone())),
+        Event::Ours(Ours::Timer { request_id, .. }) => Some(Subject::Request(request_id.clone())),
+        Event::DeploymentGivenUp { request, .. } => Some(Subject::Request(request.request_id.clone())),
         _ => None,
     }
 }
@@ -48,10 +79,12 @@ fn hints(event: &Event) -> Hints {
         | Event::BasicScanEnded { about, .. }
         | Event::FindingChanged { about, .. }
         | Event::CoverageChanged { about, .. } => (about.at, None),
-        Event::Ours(Ours::LookAgain { n, .. }) => return Hints { looked_again: *n, must_look: true, ..Hints::default() },
+        Event::Ours(Ours::LookAgain { n, request_id, .. }) => {
+            return Hints { looked_again: *n, must_look: true, for_a_request: request_id.is_some(), ..Hints::default() };
+        }
         _ => (None, None),
     };
-    Hints { newest: at, counts, looked_again: 0, must_look: at.is_none() }
+    Hints { newest: at, counts, looked_again: 0, must_look: at.is_none(), for_a_request: false }
 }
 
 /// Inspector's counts, which prove something only with their total: it stands for the severities that are not counted.

@@ -6,8 +6,8 @@ use std::fs;
 
 use ecr_scan_verifier::cli::read_event::read_event;
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
+use ecr_scan_verifier::domain::response_url::ResponseUrl;
 use ecr_scan_verifier::events::deployment::properties::{GateProperties, OnBlock, ScanAsked, SeverityRule, properties_hash};
-use ecr_scan_verifier::events::deployment::response_url::ResponseUrl;
 use ecr_scan_verifier::events::deployment::{Kind, Request};
 use ecr_scan_verifier::events::ours::Ours;
 use ecr_scan_verifier::events::{About, Counts, Event, Manifest, UnreadableEvent, read, read_slice, sqs};

@@ -7,4 +7,5 @@ mod events;
 mod judging;
 mod messages;
 mod scanning;
+mod waiting;
 mod world;

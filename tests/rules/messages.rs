@@ -58,8 +58,8 @@ fn blocked() {
 }
 
 #[test]
-fn no_complete_result() {
-    let gate = create_by_tag("1.4.2").gate.unwrap();
+fn timed_out() {
+    let request = create_by_tag("1.4.2");
     let image = child("app", "linux/arm64");
     let states = [
         ScanState::NotFound,
@@ -70,10 +70,14 @@ fn no_complete_result() {
         ScanState::CountsDisagree,
         ScanState::Unknown("SOMETHING_NEW".into()),
     ];
-    let mut text: Vec<String> = states.iter().map(|state| shown(message::no_complete_result(&gate, &image, NotYet::State(state)))).collect();
-    text.extend([NotYet::Unsettled, NotYet::FindingsGone].map(|why| shown(message::no_complete_result(&gate, &image, why))));
-    assert!(text.iter().all(|text| text.starts_with("No complete scan result for payments-api:1.4.2 yet (") && !text.contains("timed out")));
-    golden("no-complete-result", &text.join("---\n"));
+    let say = |why, listed| shown(message::timed_out(&request, Some((&image, why)), listed));
+    let mut text: Vec<String> = states.iter().map(|state| say(NotYet::State(state), None)).collect();
+    text.extend([NotYet::Unsettled, NotYet::FindingsGone].map(|why| say(why, None)));
+    text.push(say(NotYet::State(&ScanState::Running), Some(2)));
+    text.push(shown(message::timed_out(&request, None, None)));
+    let odd = asking(create_by_tag("1.4.2"), |gate| gate.polling_timeout_s = 61);
+    assert!(shown(message::timed_out(&odd, None, None)).starts_with("ECR image scan timed out after 65 seconds."), "as the original counts");
+    golden("timed-out", &text.join("---\n"));
 }
 
 #[test]
@@ -98,6 +102,11 @@ fn refused() {
         message::index_too_large(&gate, 41, 40),
         message::foreign_repository(&abroad, "123456789012", "eu-west-1"),
         message::rollback_without_record(&gate),
+        message::tag_moved_while_waiting(&gate, &digest("app")),
+        message::unusable(&gate, "the manifest is an image and an index at once"),
+        message::policy_too_large(&gate, 200_000),
+        message::given_up(&gate, "could not read the findings of payments-api: ThrottlingException: Rate exceeded"),
+        message::superseded(),
     ];
     golden("refused", &text.map(shown).join("---\n"));
 }

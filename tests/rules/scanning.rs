@@ -16,7 +16,7 @@ fn a_finished_basic_scan_is_read_once_and_judged() {
     let mut world = World::default();
     world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "CRITICAL")])]);
     assert_eq!(world.scan_ends("app"), Outcome::Done("BLOCK (1 of CRITICAL: 1)".into()));
-    assert_eq!(world.did, ["ReadHeads", "Look", "ReadPolicies", "PutFacts", "WriteHead"], "findings before the row that refers to them");
+    assert_eq!(world.did, ["ReadHeads", "Look", "ReadPolicies", "PutFacts", "WriteHead", "ReadWaiting"], "findings before the row that refers to them");
 }
 
 #[test]

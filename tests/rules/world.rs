@@ -6,11 +6,16 @@ use std::collections::{BTreeMap, VecDeque};
 use ecr_scan_verifier::domain::finding::{Finding, FindingStatus, Package, Rating};
 use ecr_scan_verifier::domain::head::{Child, Head};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
+use ecr_scan_verifier::domain::plan::Started;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::deploy::{Deploy, Home};
 use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
+use ecr_scan_verifier::domain::protocol::wake::{By, Wake, lease};
 use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Resolved, Saw, Why};
-use ecr_scan_verifier::domain::request::{Answer, AskedScan, Data, Gate, Named, OnBlock, Record, Request, RequestKind, Rows, image_row};
+use ecr_scan_verifier::domain::request::{
+    Answer, AskedScan, Data, Forward, Gate, Named, OnBlock, Record, Request, RequestKind, Row, Rows, Stage, Stored, Waiting, image_row,
+};
+use ecr_scan_verifier::domain::response_url::ResponseUrl;
 use ecr_scan_verifier::domain::scan::{Answer as ScanAnswer, Answered, Coverage, Facts, FactsHash, Report, ScanSource};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -71,13 +76,22 @@ pub struct World {
     pub heads: BTreeMap<ImageDigest, Head>,
     pub facts: BTreeMap<FactsHash, (Facts, u64)>,
     pub expired: Vec<FactsHash>,
-    pub requests: BTreeMap<String, (Answer, bool)>,
-    pub rows: BTreeMap<String, (ImageDigest, bool)>,
+    pub requests: BTreeMap<String, Stored>,
+    /// When the newest request of the resource was asked.
+    pub newest: Option<Timestamp>,
+    pub forward: Option<Forward>,
+    /// What was decided, in a word, in order.
+    pub decided: Vec<String>,
+    pub rows: BTreeMap<String, Row>,
     pub data: BTreeMap<String, Data>,
     pub policies: Vec<Policy>,
     /// Answers as they were sent.
     pub sent: Vec<Answer>,
     pub look_again: Vec<(u32, SignedDuration)>,
+    /// Timers under way: whose, which, and when they ring.
+    pub timers: Vec<(String, u32, i64)>,
+    pub started: Vec<ImageDigest>,
+    pub starting: Started,
     /// The names of the effects, in order.
     pub did: Vec<String>,
     /// Effects that fail, by the beginning of their name.
@@ -99,11 +113,17 @@ impl Default for World {
             facts: BTreeMap::new(),
             expired: Vec::new(),
             requests: BTreeMap::new(),
+            newest: None,
+            forward: None,
+            decided: Vec::new(),
             rows: BTreeMap::new(),
             data: BTreeMap::new(),
             policies: Vec::new(),
             sent: Vec::new(),
             look_again: Vec::new(),
+            timers: Vec::new(),
+            started: Vec::new(),
+            starting: Started::Yes,
             did: Vec::new(),
             broken: Vec::new(),
             before: Vec::new(),
@@ -128,12 +148,34 @@ impl World {
     }
 
     pub fn scan_with(&mut self, image: &str, hints: Hints) -> Outcome {
-        self.drive(Scan::new(repository(), digest(image), hints, Policy::default()), None)
+        self.drive(Scan::new(repository(), digest(image), hints, Policy::default(), home()))
     }
 
     pub fn deploys(&mut self, request: Request) -> Outcome {
-        let home = Home { account: "123456789012".into(), region: "eu-west-1".into() };
-        self.drive(Deploy::new(request.clone(), home, Policy::default(), at(self.now + 840)), Some(&request))
+        let due = due(&request);
+        self.drive(Deploy::new(request, url(), home(), Policy::default(), due))
+    }
+
+    /// Lambda has given the request up.
+    pub fn gives_up(&mut self, request: Request, why: &str) -> Outcome {
+        let due = due(&request);
+        self.drive(Deploy::given_up(request, url(), home(), Policy::default(), due, why.to_owned()))
+    }
+
+    pub fn wakes(&mut self, request_id: &str, by: By) -> Outcome {
+        self.drive(Wake::new(request_id.to_owned(), by, home(), Policy::default()))
+    }
+
+    /// The next timer rings.
+    pub fn timer_rings(&mut self) -> Outcome {
+        let next = self.timers.iter().enumerate().min_by_key(|(_, (_, _, at))| *at).map(|(place, _)| place).expect("a timer is set");
+        let (request_id, n, at) = self.timers.remove(next);
+        self.now = self.now.max(at);
+        self.wakes(&request_id, By::Timer(n))
+    }
+
+    pub fn waits(&self, request: &Request) -> bool {
+        self.requests.get(&request.request_id).is_some_and(|stored| stored.stage == Stage::Open)
     }
 
     /// The last answer: status, and the reason or the data.
@@ -150,18 +192,18 @@ impl World {
         format!("{status} {}", word.unwrap_or(""))
     }
 
-    fn drive(&mut self, mut protocol: impl Protocol, request: Option<&Request>) -> Outcome {
+    pub fn drive(&mut self, mut protocol: impl Protocol) -> Outcome {
         let mut saw = Saw::Start;
         for _ in 0..500 {
             match protocol.next(saw, at(self.now)) {
                 Do::Finish(outcome) => return outcome,
-                effect => saw = self.perform(effect, request),
+                effect => saw = self.perform(effect),
             }
         }
         panic!("the machine does not come to an end: {:?}", self.did);
     }
 
-    fn perform(&mut self, effect: Do, request: Option<&Request>) -> Saw {
+    fn perform(&mut self, effect: Do) -> Saw {
         let debug = format!("{effect:?}");
         let name = debug.split([' ', '(']).next().unwrap().to_owned();
         self.did.push(name.clone());
@@ -188,10 +230,13 @@ impl World {
                 Saw::Answer(ScanAnswer { source: self.registry, what, coverage: self.coverage.clone(), pushed_at: None, read_at: at(self.now) })
             }
             Do::ReadPolicies { .. } => Saw::Policies(self.policies.clone()),
-            Do::ReadRows { .. } => {
-                let admitted = self.rows.iter().filter(|(_, (_, admitted))| *admitted).map(|(row, (digest, _))| (row.clone(), digest.clone()));
-                Saw::Rows(Rows { admitted: admitted.collect() })
+            Do::ReadRows { .. } => Saw::Rows(Rows(self.rows.clone())),
+            Do::ReadForward { .. } => Saw::Forward(self.forward.clone()),
+            Do::ReadRequest(id) => Saw::Request(self.requests.get(&id).cloned().map(Box::new)),
+            Do::ReadWaiting { digest, .. } => {
+                Saw::Waiting(self.waiting(|stored| stored.images.iter().flat_map(|images| images.digests()).any(|image| *image == digest)))
             }
+            Do::ReadOpen { stack_key } => Saw::Waiting(self.waiting(|stored| stored.request.stack_key() == stack_key)),
             Do::ReadData { properties_hash, .. } => Saw::Data(self.data.get(&properties_hash).cloned()),
             Do::PutFacts { facts, for_version, .. } => {
                 self.facts.insert(facts.hash().clone(), (facts, for_version));
@@ -208,51 +253,117 @@ impl World {
                 if current.map_or(0, |current| current.version) != expect {
                     return Saw::Conflict(current.cloned().map(Box::new));
                 }
-                if let Some(result) = &head.result {
+                let before = current.and_then(|head| head.result.as_ref()).map(|result| &result.facts);
+                if let Some(result) = head.result.as_ref().filter(|result| before != Some(&result.facts)) {
                     assert!(self.facts.contains_key(&result.facts), "a head refers to findings that are not there");
                 }
                 self.heads.insert(head.digest.clone(), *head);
                 Saw::Done
             }
-            Do::Record(record) => self.record(*record, request.expect("only a request is recorded")),
-            Do::Put(answer) => {
+            Do::Record { request, url, due, record } => match self.requests.get(&request.request_id) {
+                Some(stored) => Saw::AlreadyStored(stored.stage.clone()),
+                None => self.decide(*request, Some(url), due, *record),
+            },
+            Do::Register { request, url, due, images, .. } => {
+                let id = request.request_id.clone();
+                if let Some(stored) = self.requests.get(&id) {
+                    return Saw::AlreadyStored(stored.stage.clone());
+                }
+                self.requests.insert(id, Stored { request: *request, url: Some(url), due, stage: Stage::Open, images: Some(images), timer: 1 });
+                Saw::Done
+            }
+            Do::Claim { request, record } => match self.requests.get(&request.request_id).cloned() {
+                Some(Stored { stage: Stage::Open, url, due, .. }) => self.decide(*request, url, due, *record),
+                stored => Saw::AlreadyStored(stored.map_or(Stage::Answered, |stored| stored.stage)),
+            },
+            Do::TakeLease { request_id, until } => match self.requests.get_mut(&request_id).map(|stored| &mut stored.stage) {
+                Some(Stage::Claimed { lease_until, .. }) if *lease_until <= at(self.now) => {
+                    *lease_until = until;
+                    Saw::Done
+                }
+                _ => Saw::Lost,
+            },
+            Do::Put { answer, .. } => {
                 self.sent.push(answer);
                 Saw::Done
             }
-            Do::MarkAnswered => {
-                let id = &request.expect("only a request is marked").request_id;
-                self.requests.get_mut(id).expect("it was recorded").1 = true;
+            Do::MarkAnswered { request_id } => {
+                let stored = self.requests.get_mut(&request_id).expect("it was stored");
+                (stored.stage, stored.url, stored.images) = (Stage::Answered, None, None);
                 Saw::Done
             }
-            Do::CloseDeployments { .. } => {
-                self.rows.values_mut().for_each(|(_, admitted)| *admitted = false);
+            Do::CloseDeployments { asked_at, .. } => {
+                if self.newest.is_none_or(|newest| newest <= asked_at) {
+                    self.newest = Some(asked_at);
+                    self.rows.values_mut().for_each(|row| row.is_admitted = false);
+                }
                 Saw::Done
             }
             Do::LookAgain { n, after, .. } => {
                 self.look_again.push((n, after));
                 Saw::Done
             }
+            Do::SendTimer { request_id, n, after } => {
+                self.timers.push((request_id, n, self.now + after.as_secs()));
+                Saw::Done
+            }
+            Do::AdvanceTimer { request_id, to } => match self.requests.get_mut(&request_id) {
+                Some(stored) if stored.timer < to => {
+                    stored.timer = to;
+                    Saw::Done
+                }
+                _ => Saw::Lost,
+            },
+            Do::StartScan { digest, .. } => {
+                self.started.push(digest);
+                Saw::Started(self.starting)
+            }
             Do::Finish(outcome) => unreachable!("{outcome:?}"),
         }
     }
 
-    fn record(&mut self, record: Record, request: &Request) -> Saw {
-        if let Some((answer, answered)) = self.requests.get(&request.request_id) {
-            return Saw::AlreadyRecorded { answer: answer.clone(), answered: *answered };
+    fn waiting(&self, about: impl Fn(&Stored) -> bool) -> Vec<Waiting> {
+        let open = self.requests.values().filter(|stored| stored.images.is_some() && about(stored));
+        open.map(|stored| Waiting { request_id: stored.request.request_id.clone(), asked_at: stored.request.asked_at }).collect()
+    }
+
+    fn decide(&mut self, request: Request, url: Option<ResponseUrl>, due: Timestamp, record: Record) -> Saw {
+        if record.admitted.is_some() {
+            if self.newest.is_some_and(|newest| newest > request.asked_at) {
+                return Saw::Superseded;
+            }
+            self.newest = Some(request.asked_at);
         }
-        self.requests.insert(request.request_id.clone(), (record.answer, false));
         for row in &record.replaced {
-            self.rows.get_mut(row).expect("only what is there is replaced").1 = false;
+            self.rows.get_mut(row).expect("only what is there is replaced").is_admitted = false;
         }
         if let Some(admission) = record.admitted {
             self.data.insert(request.properties_hash.clone(), admission.data);
             for digest in &admission.digests {
                 let repository = admission.repository.as_ref().expect("digests are somewhere");
-                self.rows.insert(image_row(digest, repository), (digest.clone(), true));
+                let row = Row { digest: digest.clone(), of: admission.digests[0].clone(), is_admitted: true };
+                self.rows.insert(image_row(digest, repository), row);
             }
         }
+        self.decided.push(record.verdict);
+        let images = self.requests.get(&request.request_id).and_then(|stored| stored.images.clone());
+        let stage = Stage::Claimed { answer: record.answer, lease_until: lease(record.decided_at) };
+        self.requests.insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1 });
         Saw::Done
     }
+}
+
+pub fn home() -> Home {
+    Home { account: "123456789012".into(), region: "eu-west-1".into() }
+}
+
+fn url() -> ResponseUrl {
+    ResponseUrl::from("https://answers.example/1".to_owned())
+}
+
+fn due(request: &Request) -> Timestamp {
+    let patience_s = request.gate.as_ref().map_or(840, |gate| gate.polling_timeout_s);
+    ecr_scan_verifier::domain::protocol::deploy::due(request.asked_at, patience_s)
 }
 
 /// A deployment by digest, under the threshold HIGH, by basic scanning without a scan of its own.
@@ -276,6 +387,8 @@ fn request(kind: RequestKind, image: ImageRef) -> Request {
         logical_id: "Gate".into(),
         physical_id: "c8f1".into(),
         properties_hash: format!("properties of {image}"),
+        old_properties_hash: None,
+        asked_at: at(100),
         named: Named { repository: "payments-api".into(), image: image.to_string() },
         gate: Ok(Gate {
             repository: repository(),

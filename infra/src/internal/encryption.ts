@@ -35,11 +35,10 @@ export function admitServices(scope: Construct, key: kms.IKey, pipeline: string)
 }
 
 /** Only through the services that hold our things: the role cannot use the key on anything else. */
-export function keyUse(stack: Stack, key: kms.IKey, access: 'read' | 'readWrite', services: string[]): iam.PolicyStatement {
-  const write = access === 'readWrite' ? ['kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'] : [];
+export function keyUse(stack: Stack, key: kms.IKey, services: string[]): iam.PolicyStatement {
   return new iam.PolicyStatement({
     sid: 'Key',
-    actions: ['kms:Decrypt', 'kms:DescribeKey', ...write],
+    actions: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'],
     resources: [key.keyArn],
     conditions: { StringEquals: { 'kms:ViaService': services.map((service) => `${service}.${stack.region}.amazonaws.com`) } },
   });

@@ -4,6 +4,7 @@ import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
+import * as sqs from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
 import { FunctionKey, functionName, logGroupName } from './names';
 
@@ -24,7 +25,7 @@ export const SHAPES: Record<FunctionKey, Shape> = {
   },
   'on-scan': {
     id: 'OnScan',
-    description: 'A scan ended or a finding changed: judges the image and remembers the verdict',
+    description: 'A scan ended or a finding changed: judges the image, remembers the verdict, answers who waits for it',
     timeout: Duration.seconds(120),
     memorySize: 512,
     // It sends to the queue that it reads from ("look again later"), and Lambda would stop such a chain after about
@@ -33,11 +34,10 @@ export const SHAPES: Record<FunctionKey, Shape> = {
   },
   'on-deploy': {
     id: 'OnDeploy',
-    description: 'A deployment asks whether its image may pass: answers CloudFormation',
+    description: 'A deployment asks whether its image may pass: answers CloudFormation, or lets it wait',
     timeout: Duration.seconds(60),
     memorySize: 256,
     // CloudFormation waits an hour at most: later answers reach nobody.
-    // Parking adds the on-failure queue here, so that a request which fails for good is still answered.
     own: { retryAttempts: 2, maxEventAge: Duration.hours(1) },
   },
   'on-sweep': {
@@ -45,6 +45,8 @@ export const SHAPES: Record<FunctionKey, Shape> = {
     description: 'News can be lost: looks again, and ends every wait whose time is up',
     timeout: Duration.seconds(60),
     memorySize: 256,
+    // The rule that wakes it tries once, and so does Lambda: the next minute comes anyway.
+    own: { retryAttempts: 0, maxEventAge: Duration.minutes(1) },
   },
 };
 
@@ -54,6 +56,8 @@ export interface FunctionProps {
   readonly binaries: string;
   readonly role: iam.Role;
   readonly environment: Record<string, string>;
+  /** Where Lambda puts an event that the function has failed on for good; without it the event is lost. */
+  readonly failures?: sqs.IQueue;
   readonly encryptionKey?: kms.IKey;
   readonly removalPolicy: RemovalPolicy;
 }
@@ -93,6 +97,12 @@ export function createFunction(scope: Construct, key: FunctionKey, props: Functi
     role: props.role,
     logGroup,
     environment: props.environment,
+    onFailure: props.failures && into(props.failures),
     ...shape.own,
   });
+}
+
+// The CDK's own SqsDestination also lets the role look up the queue, and use its key for whatever else the key encrypts.
+function into(queue: sqs.IQueue): lambda.IDestination {
+  return { bind: () => ({ destination: queue.queueArn }) };
 }

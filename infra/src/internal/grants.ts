@@ -1,5 +1,6 @@
 // What each function may do: exactly the calls that its code makes, on exactly the things that it makes them on.
 import { Stack } from 'aws-cdk-lib';
+import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as s3 from 'aws-cdk-lib/aws-s3';
@@ -13,6 +14,8 @@ import { Watched } from './watched';
 export interface Things {
   readonly tables: Tables;
   readonly lanes: Lanes;
+  /** What on-deploy failed on for good. */
+  readonly failures: sqs.Queue;
   readonly findings: s3.Bucket;
   readonly watched: Watched;
   /** The stacks whose state the gate may ask for. */
@@ -21,10 +24,10 @@ export interface Things {
 }
 
 export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.PolicyStatement[] {
-  const { tables, lanes, findings, watched } = things;
+  const { tables, lanes, failures, findings, watched } = things;
   const { verdicts, requests, deployments } = tables;
-  const use = (access: 'read' | 'readWrite', ...services: string[]): iam.PolicyStatement[] =>
-    things.encryptionKey ? [keyUse(stack, things.encryptionKey, access, services)] : [];
+  const use = (...services: string[]): iam.PolicyStatement[] =>
+    things.encryptionKey ? [keyUse(stack, things.encryptionKey, services)] : [];
 
   switch (key) {
     case 'on-push':
@@ -35,23 +38,28 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
         ...scanningConfiguration(),
         allow('WhetherItIsScannedOnPush', ['ecr:BatchGetRepositoryScanningConfiguration'], watched.arns),
         allow('Verdicts', ['dynamodb:GetItem', 'dynamodb:PutItem'], [verdicts.tableArn]),
-        ...use('readWrite', 'dynamodb', 'sqs'),
+        ...use('dynamodb', 'sqs'),
       ];
     case 'on-scan':
       return [
-        consume(lanes.scan.queue, lanes.findings.queue),
+        consume(lanes.scan.queue, lanes.findings.queue, failures),
         send(lanes.scan.queue),
-        allow('Images', ['ecr:DescribeImageScanFindings', 'ecr:DescribeImages'], watched.arns),
+        // Before it lets a deployment through that has waited, it looks again at what the tag names; and it starts the scan
+        // that such a deployment asked for.
+        allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings', 'ecr:DescribeImages', 'ecr:StartImageScan'], watched.arns),
         ...scanningConfiguration(),
         ...inspectorFindings(),
-        allow('Verdicts', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [verdicts.tableArn]),
+        allow('Verdicts', ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [verdicts.tableArn]),
+        whoWaits(requests),
+        allow('Deployments', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'], [deployments.tableArn]),
         allow('WhereItRuns', ['dynamodb:Query'], [`${deployments.tableArn}/index/${BY_DIGEST}`]),
-        allow('LargeFacts', ['s3:GetObject', 's3:PutObject'], [findings.arnForObjects('*')]),
-        ...use('readWrite', 'dynamodb', 's3', 'sqs'),
+        ...largeFacts(findings),
+        ...use('dynamodb', 's3', 'sqs'),
       ];
     case 'on-deploy':
-      // Parking adds messages to the scan queue, and queries of who waits.
       return [
+        send(lanes.scan.queue),
+        allow('WhatFailsForGood', ['sqs:SendMessage'], [failures.queueArn]),
         allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings'], watched.arns),
         ...scanningConfiguration(),
         ...inspectorFindings(),
@@ -60,17 +68,19 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
           ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
           [verdicts.tableArn],
         ),
-        // A transaction needs the permissions of its parts.
-        allow('Requests', ['dynamodb:PutItem', 'dynamodb:UpdateItem'], [requests.tableArn]),
+        whoWaits(requests),
         allow('Deployments', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'], [deployments.tableArn]),
-        allow('LargeFacts', ['s3:GetObject', 's3:PutObject'], [findings.arnForObjects('*')]),
+        ...largeFacts(findings),
         allow('IsThisARollback', ['cloudformation:DescribeStacks'], [things.stacksArn]),
-        ...use('readWrite', 'dynamodb', 's3'),
+        ...use('dynamodb', 's3', 'sqs'),
       ];
     case 'on-sweep':
       return [
         allow('WhoHasNoAnswer', ['dynamodb:Query'], [`${requests.tableArn}/index/${OPEN_BY_DUE}`]),
-        ...use('read', 'dynamodb'),
+        // By the index it finds them; a request's URL, and what becomes of the request, are in the table.
+        allow('Requests', ['dynamodb:DeleteItem', 'dynamodb:GetItem', 'dynamodb:UpdateItem'], [requests.tableArn]),
+        allow('Decisions', ['dynamodb:PutItem'], [deployments.tableArn]),
+        ...use('dynamodb'),
       ];
   }
 }
@@ -90,6 +100,24 @@ function consume(...queues: sqs.Queue[]): iam.PolicyStatement {
 
 function send(queue: sqs.Queue): iam.PolicyStatement {
   return allow('LookAgainLater', ['sqs:SendMessage'], [queue.queueArn]);
+}
+
+// A transaction needs the permissions of its parts. Requests are written together with the pointers by which they are found,
+// and the pointers go with the answer.
+function whoWaits(requests: dynamodb.Table): iam.PolicyStatement {
+  return allow(
+    'Requests',
+    ['dynamodb:DeleteItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'],
+    [requests.tableArn],
+  );
+}
+
+// Without s3:ListBucket a missing object answers AccessDenied, and nobody could tell "gone" from "not allowed".
+function largeFacts(findings: s3.Bucket): iam.PolicyStatement[] {
+  return [
+    allow('LargeFacts', ['s3:GetObject', 's3:PutObject'], [findings.arnForObjects('*')]),
+    allow('WhetherTheyAreThere', ['s3:ListBucket'], [findings.bucketArn]),
+  ];
 }
 
 // The registry's setting belongs to no resource: IAM knows this action only with `*`.

@@ -4,13 +4,15 @@ import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as sqs from 'aws-cdk-lib/aws-sqs';
 import { Construct, Dependable, IConstruct } from 'constructs';
 import { findBinaries } from './binaries';
 import { admitServices } from './encryption';
 import { createFunction, createRole } from './functions';
 import { grantsOf } from './grants';
 import { FUNCTIONS, FunctionKey } from './names';
-import { createLanes, route } from './queues';
+import { createFailures, createLanes, route } from './queues';
+import { everyMinute } from './schedules';
 import { createTables } from './tables';
 import { Watched } from './watched';
 
@@ -37,6 +39,7 @@ export function createParts(scope: Construct, props: PartsProps): void {
   const roles = forEachFunction((key) => createRole(scope, key));
   const tables = createTables(scope, { ...props, writers: Object.values(roles) });
   const lanes = createLanes(scope, props.encryptionKey);
+  const failures = createFailures(scope, { ...props, reader: roles['on-scan'] });
   const findings = createFindingsBucket(scope, props);
 
   const variables = {
@@ -51,39 +54,42 @@ export function createParts(scope: Construct, props: PartsProps): void {
   const needed: Record<FunctionKey, (keyof typeof variables)[]> = {
     // Whoever writes a row writes the pipeline's verdict into it.
     'on-push': ['PIPELINE', 'VERDICTS_TABLE', 'SCAN_QUEUE_URL', 'PIPELINE_POLICY'],
-    'on-scan': ['PIPELINE', 'VERDICTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
-    'on-deploy': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
-    'on-sweep': ['PIPELINE', 'REQUESTS_TABLE'],
+    'on-scan': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
+    'on-deploy': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
+    'on-sweep': ['PIPELINE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE'],
   };
 
   const functions = forEachFunction((key) => {
     const role = roles[key];
-    const things = { ...props, tables, lanes, findings };
+    const things = { ...props, tables, lanes, failures, findings };
     grantsOf(stack, key, things).forEach((statement) => role.addToPolicy(statement));
     return createFunction(scope, key, {
       ...props,
       binaries: binaries[key],
       role,
       environment: Object.fromEntries(needed[key].map((name) => [name, variables[name]])),
+      failures: key === 'on-deploy' ? failures : undefined,
     });
   });
 
-  const mapping = (id: string, from: keyof typeof lanes, to: FunctionKey, own: Partial<lambda.EventSourceMappingOptions>): IConstruct =>
+  const mapping = (id: string, from: sqs.Queue, to: FunctionKey, own: Partial<lambda.EventSourceMappingOptions>): IConstruct =>
     new lambda.EventSourceMapping(scope, id, {
-      eventSourceArn: lanes[from].queue.queueArn,
+      eventSourceArn: from.queueArn,
       target: functions[to],
       reportBatchItemFailures: true, // one bad message does not take nine good ones along
       ...own,
     });
   const mappings = [
-    mapping('PushesToOnPush', 'push', 'on-push', { batchSize: 10 }),
-    mapping('ScansToOnScan', 'scan', 'on-scan', { batchSize: 10 }),
+    mapping('PushesToOnPush', lanes.push.queue, 'on-push', { batchSize: 10 }),
+    mapping('ScansToOnScan', lanes.scan.queue, 'on-scan', { batchSize: 10 }),
     // A first scan may send hundreds of findings for one image: gather them, and look at the image once.
-    mapping('FindingsToOnScan', 'findings', 'on-scan', {
+    mapping('FindingsToOnScan', lanes.findings.queue, 'on-scan', {
       batchSize: 1000,
       maxBatchingWindow: Duration.seconds(20),
       maxConcurrency: 2,
     }),
+    // Each is a deployment that waits: none shares its two minutes with another.
+    mapping('FailuresToOnScan', failures, 'on-scan', { batchSize: 1 }),
   ];
 
   const { ecrDetail, inspectorScanDetail, findingResources } = props.watched;
@@ -130,11 +136,13 @@ export function createParts(scope: Construct, props: PartsProps): void {
       lanes.findings,
     ),
   ];
-  // Parking adds the schedules of on-sweep here: every minute for overdue requests, daily for repair.
+  // The place for a daily schedule too, once on-sweep repairs rows that missed an event.
+  const schedules = [everyMinute(scope, functions['on-sweep'])];
 
-  // A gate must not ask before events can arrive, or the news that it waits for would be lost.
-  const queues = Object.values(lanes).flatMap((lane) => [lane.queue, lane.deadLetters]);
-  const complete = [functions['on-deploy'], ...mappings, ...rules, ...queues];
+  // A gate must not ask before events can arrive, or the news that it waits for would be lost; nor before somebody ends
+  // the waits whose news is lost anyway. A function brings along its EventInvokeConfig and the permission to call it.
+  const queues = [...Object.values(lanes).flatMap((lane) => [lane.queue, lane.deadLetters]), failures];
+  const complete = [functions['on-deploy'], functions['on-sweep'], ...mappings, ...rules, ...schedules, ...queues];
   Dependable.implement(scope, { dependencyRoots: complete });
 }
 

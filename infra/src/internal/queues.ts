@@ -1,4 +1,5 @@
-// The three queues between the event bus and the functions. EventBridge forgets what a function fails on; a queue does not.
+// The three queues between the event bus and the functions: EventBridge forgets what a function fails on; a queue does not.
+// And the one that keeps what on-deploy could not answer.
 import { Duration, RemovalPolicy } from 'aws-cdk-lib';
 import * as events from 'aws-cdk-lib/aws-events';
 import * as iam from 'aws-cdk-lib/aws-iam';
@@ -18,12 +19,7 @@ export interface Lanes {
 }
 
 export function createLanes(scope: Construct, encryptionKey?: kms.IKey): Lanes {
-  const encryption = encryptionKey
-    ? { encryption: sqs.QueueEncryption.KMS, encryptionMasterKey: encryptionKey, dataKeyReuse: Duration.hours(1) }
-    : { encryption: sqs.QueueEncryption.SQS_MANAGED };
-  // Nothing in a queue is worth keeping without its pipeline: the next look at the API finds it again.
-  const common = { ...encryption, enforceSSL: true, removalPolicy: RemovalPolicy.DESTROY };
-
+  const common = ofEveryQueue(encryptionKey);
   const lane = (id: string, visibility: Duration): Lane => {
     const deadLetters = new sqs.Queue(scope, `${id}DeadLetters`, { ...common, retentionPeriod: Duration.days(14) });
     const queue = new sqs.Queue(scope, `${id}Queue`, {
@@ -38,9 +34,49 @@ export function createLanes(scope: Construct, encryptionKey?: kms.IKey): Lanes {
     push: lane('Push', Duration.seconds(90)),
     scan: lane('Scan', Duration.seconds(150)),
     findings: lane('Findings', Duration.seconds(150)),
-    // Parking adds one more: the on-failure queue of on-deploy (visibility 150 s, kept 2 h, no dead letters, read by
-    // on-scan alone), since Lambda puts the whole request into it, with the secret URL for the answer.
   };
+}
+
+export interface FailuresProps {
+  /** The role of on-scan, which answers it. */
+  readonly reader: iam.IRole;
+  readonly encryptionKey?: kms.IKey;
+}
+
+/** Where Lambda puts a request that on-deploy has failed on for good, so that it is still answered. */
+export function createFailures(scope: Construct, props: FailuresProps): sqs.Queue {
+  const queue = new sqs.Queue(scope, 'OnDeployFailures', {
+    ...ofEveryQueue(props.encryptionKey),
+    visibilityTimeout: Duration.seconds(150), // longer than on-scan's timeout, as above
+    // The URL for the answer is good for two hours, and CloudFormation waits one at most. No dead letters: they would
+    // keep the secret in one place more, for longer than it is of use.
+    retentionPeriod: Duration.hours(2),
+  });
+  // Whoever reads a request can answer it with success. Who may send here is left to the roles alone: nowhere is it said
+  // as whom Lambda does, and were a deny here to hit it, requests would be lost without a word.
+  onlyFor(queue, 'OnlyOnScanReads', 'sqs:ReceiveMessage', props.reader);
+  return queue;
+}
+
+function onlyFor(queue: sqs.Queue, sid: string, action: string, role: iam.IRole): void {
+  queue.addToResourcePolicy(
+    new iam.PolicyStatement({
+      sid,
+      effect: iam.Effect.DENY,
+      principals: [new iam.AnyPrincipal()],
+      actions: [action],
+      resources: [queue.queueArn],
+      conditions: { ArnNotEquals: { 'aws:PrincipalArn': role.roleArn } },
+    }),
+  );
+}
+
+function ofEveryQueue(encryptionKey?: kms.IKey): sqs.QueueProps {
+  const encryption = encryptionKey
+    ? { encryption: sqs.QueueEncryption.KMS, encryptionMasterKey: encryptionKey, dataKeyReuse: Duration.hours(1) }
+    : { encryption: sqs.QueueEncryption.SQS_MANAGED };
+  // Nothing in a queue is worth keeping without its pipeline: the next look at the API finds it again.
+  return { ...encryption, enforceSSL: true, removalPolicy: RemovalPolicy.DESTROY };
 }
 
 /** One rule from the default bus into a lane, and the permission that it needs on both of the lane's queues. */

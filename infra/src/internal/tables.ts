@@ -51,7 +51,7 @@ export function createTables(scope: Construct, props: TablesProps): Tables {
     sortKey: { name: 'due', type: dynamodb.AttributeType.NUMBER }, // epoch milliseconds
     // Never the ResponseURL: people may read this index to see who waits.
     projectionType: dynamodb.ProjectionType.INCLUDE,
-    nonKeyAttributes: ['digest', 'repository', 'stack', 'logical_id', 'since'],
+    nonKeyAttributes: ['digest', 'repository', 'stack', 'logical_id', 'since', 'state', 'lease_until', 'request_id', 'image'],
   });
 
   const deployments = table('Deployments', 'deployments', {

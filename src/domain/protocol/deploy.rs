@@ -1,85 +1,136 @@
-//! A deployment asks: answer it.
+//! A deployment asks: answer it at once, or let it wait.
 //!
 //! The machine gathers only what it needs, in the order of cost: for a known verdict by digest one read, one transaction, the
 //! answer, and the mark after it. [`Deploy::decide`] looks at what is known and names the one thing that is missing, or rules.
 //!
-//! An image without a complete verdict is refused at once, after one look of our own at the scanner's API. Parking such a
-//! request instead belongs where [`Deploy::refuse_without_result`] is.
+//! A request whose image has no complete verdict waits: it is **registered, then looked at once more**. The other way round a
+//! scan could end between the look and the registration, and the request would wait for news that has already passed.
+//!
+//! The same machine goes on with a request that was woken ([`Deploy::woken`], driven by [`super::wake`]), and with one that
+//! Lambda has given up ([`Deploy::given_up`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::remember::{Next, Remember};
+use super::wake::{By, Wake, timer_after};
 use super::{Depth, Do, Outcome, Protocol, Resolved, Saw, Why};
 use crate::domain::finding::Counts;
 use crate::domain::head::{Child, Head, Kind, News};
 use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::judge::judge;
 use crate::domain::message::{self, Blocked, NotYet};
+use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
-use crate::domain::request::{Admission, Answer, AskedScan, Data, Gate, OnBlock, Reason, Record, Request, RequestKind, Rows, Ruling, image_row};
-use crate::domain::scan::{Facts, ScanSource, ScanState, Standing, understand};
+use crate::domain::request::{
+    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, OnBlock, Reason, Record, Request, RequestKind, Rows, Ruling, Stage, Stored, Waiting, image_row,
+};
+use crate::domain::response_url::ResponseUrl;
+use crate::domain::scan::{Facts, FactsHash, Reading, ScanSource, ScanState, Standing, understand};
 
 /// So many images of an index are judged together; their heads come in one read, their rows in one transaction.
 pub const MOST_IMAGES: usize = 40;
 /// So many images are looked at in passing; more is work for on-scan.
 const MOST_LOOKS: usize = 5;
+/// The policy is stored with what is deployed, and DynamoDB takes 400 KB an item.
+const POLICY_BYTES: usize = 200_000;
+/// A rollback that nobody can ask about is known by what it swaps; an older request than this is no longer being rolled back.
+const ROLLS_BACK_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Where the function runs: it judges images of this account and region alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Home {
     pub account: String,
     pub region: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Deploy {
     request: Request,
+    url: ResponseUrl,
     home: Home,
     /// The pipeline's own policy, whose verdict stands in every row.
     pipelines: Policy,
     due: Timestamp,
+    run: Run,
     known: Known,
     doing: Doing,
     /// What the decision was, in a word, for the log.
     verdict: String,
 }
 
-/// What has been seen so far. `None` is "not asked yet", everywhere.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    rows: Option<Rows>,
-    rolling_back: Option<bool>,
-    resolved: Option<Result<Resolved, Why>>,
-    heads: BTreeMap<ImageDigest, Option<Head>>,
-    facts: BTreeMap<ImageDigest, Option<Facts>>,
-    registry: Option<ScanSource>,
-    looked: BTreeSet<ImageDigest>,
-    data: Option<Option<Data>>,
+/// How this run came about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Run {
+    /// CloudFormation has asked.
+    Delivered,
+    /// It has, and the request is stored as open: this run has done so, or an earlier delivery.
+    Registered,
+    /// Somebody looks at a request that waits. `looks`: the API is asked too, not the rows alone.
+    Woken { looks: bool },
+    /// Every delivery failed, and nothing more is known than why.
+    GivenUp { why: String },
 }
 
-#[derive(Clone, Debug)]
+/// What has been seen so far. `None` is "not asked yet", everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Known {
+    /// Older open requests of the same resource that have to be answered first.
+    older: Option<Vec<String>>,
+    rows: Option<Rows>,
+    rolling_back: Option<bool>,
+    /// The state of the stack was not to be had: whether this is a rollback shows in what it swaps.
+    stack_denied: bool,
+    resolved: Option<Result<Resolved, Why>>,
+    /// Whether the tag still names what it named when the request began to wait.
+    checked_again: bool,
+    heads: BTreeMap<ImageDigest, Option<Head>>,
+    /// The findings of that name, or that they are gone.
+    facts: BTreeMap<ImageDigest, (FactsHash, Option<Facts>)>,
+    registry: Option<ScanSource>,
+    looked: BTreeSet<ImageDigest>,
+    started: BTreeSet<ImageDigest>,
+    data: Option<Option<Data>>,
+    superseded: bool,
+    /// Whether an earlier delivery has stored the request.
+    stored: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Doing {
     Gathering(Asked),
     Remembering(ImageDigest, Box<Remember>),
-    Recording(Answer),
-    Putting { mark: bool },
+    Superseding(Box<Wake>),
+    Registering(Counted, Vec<ImageDigest>),
+    SendingTimer(Counted, Vec<ImageDigest>),
+    /// The images that on-scan still has to be told of.
+    AskingToLook(Counted, Vec<ImageDigest>),
+    Recording(Box<Record>),
+    Claiming(Box<Record>),
+    Putting {
+        mark: bool,
+    },
     Marking,
     Closing,
 }
 
 /// The effect whose outcome is awaited.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Asked {
     Nothing,
+    Stored,
+    Open,
     Rows,
     Stack,
+    Forward,
     Image,
+    ImageAgain(ImageDigest),
     Heads(Vec<ImageDigest>),
-    Facts(ImageDigest),
+    Facts(ImageDigest, FactsHash),
     Registry,
     Look(ImageDigest),
+    Start(ImageDigest),
     Data,
 }
 
@@ -104,9 +155,51 @@ enum PendingWhy {
     FindingsGone,
 }
 
+impl PendingWhy {
+    fn not_yet(&self) -> NotYet<'_> {
+        match self {
+            Self::State(state) => NotYet::State(state),
+            Self::Unsettled => NotYet::Unsettled,
+            Self::FindingsGone => NotYet::FindingsGone,
+        }
+    }
+}
+
 impl Deploy {
-    pub fn new(request: Request, home: Home, pipelines: Policy, due: Timestamp) -> Self {
-        Self { request, home, pipelines, due, known: Known::default(), doing: Doing::Gathering(Asked::Nothing), verdict: String::new() }
+    /// CloudFormation asks.
+    pub fn new(request: Request, url: ResponseUrl, home: Home, pipelines: Policy, due: Timestamp) -> Self {
+        Self {
+            request,
+            url,
+            home,
+            pipelines,
+            due,
+            run: Run::Delivered,
+            known: Known::default(),
+            doing: Doing::Gathering(Asked::Nothing),
+            verdict: String::new(),
+        }
+    }
+
+    /// A waiting request is looked at. `looks`: at the API too.
+    pub fn woken(stored: Stored, home: Home, pipelines: Policy, looks: bool) -> Result<Self, Why> {
+        let id = &stored.request.request_id;
+        let (Some(url), Some(images)) = (stored.url, stored.images) else { return Err(Why::new(format!("request {id} waits for nothing, or nowhere"))) };
+        let resolved = if images.is_index() { Resolved::Index(images.digest, images.images) } else { Resolved::Image(images.digest) };
+        let mut deploy = Self::new(stored.request, url, home, pipelines, stored.due);
+        deploy.run = Run::Woken { looks };
+        // A stack that is rolling back sends a request of its own, and that one replaces this.
+        deploy.known.rolling_back = Some(false);
+        deploy.known.older = Some(Vec::new());
+        deploy.known.resolved = Some(Ok(resolved));
+        Ok(deploy)
+    }
+
+    /// Lambda has delivered a request as often as it does, and each time the function failed.
+    pub fn given_up(request: Request, url: ResponseUrl, home: Home, pipelines: Policy, due: Timestamp, why: String) -> Self {
+        let mut deploy = Self::new(request, url, home, pipelines, due);
+        deploy.run = Run::GivenUp { why };
+        deploy
     }
 
     fn ask(&mut self, asked: Asked, effect: Do) -> Do {
@@ -120,15 +213,28 @@ impl Deploy {
             // From the event alone: nothing that we could read makes a Delete wrong.
             self.verdict = "DELETE".to_owned();
             self.doing = Doing::Putting { mark: false };
-            return Do::Put(Answer::new(&self.request, &Ruling::Success(None)));
+            return Do::Put { url: self.url.clone(), answer: Answer::new(&self.request, &Ruling::Success(None)) };
         }
-        if self.is_update() && self.known.rows.is_none() {
-            let stack_key = self.request.stack_key();
-            return self.ask(Asked::Rows, Do::ReadRows { stack_key });
+        if matches!(self.run, Run::GivenUp { .. }) && self.known.stored.is_none() {
+            return self.ask(Asked::Stored, Do::ReadRequest(self.request.request_id.clone()));
+        }
+        // Before anything is decided: an older request that is answered later would undo what this one records.
+        if self.is_update() && self.known.older.is_none() {
+            return self.ask(Asked::Open, Do::ReadOpen { stack_key: self.request.stack_key() });
+        }
+        if let Some(older) = self.known.older.as_mut().and_then(Vec::pop) {
+            return self.supersede(older, now);
+        }
+        if self.known.stack_denied && self.known.rolling_back.is_none() {
+            return self.ask(Asked::Forward, Do::ReadForward { stack_key: self.request.stack_key() });
         }
         let gate = match &self.request.gate {
             Ok(gate) if !self.is_at_home(gate) => {
                 let reason = message::foreign_repository(gate, &self.home.account, &self.home.region);
+                return self.refuse(reason, "REFUSED", now);
+            }
+            Ok(gate) if gate.policy.canonical().len() > POLICY_BYTES => {
+                let reason = message::policy_too_large(gate, POLICY_BYTES);
                 return self.refuse(reason, "REFUSED", now);
             }
             Ok(gate) => gate.clone(),
@@ -139,6 +245,10 @@ impl Deploy {
         };
         if self.known.rolling_back == Some(true) && gate.suppress_on_rollback {
             return self.roll_back(now);
+        }
+        if let Run::GivenUp { why } = &self.run {
+            let reason = message::given_up(&gate, why);
+            return self.refuse(reason, "GIVEN_UP", now);
         }
         // A tag may have moved since the deployment that a rollback returns to: ask before resolving it.
         if self.must_ask_stack() && matches!(gate.image, ImageRef::Tag(_)) {
@@ -156,18 +266,23 @@ impl Deploy {
             }
         };
         let images = match images {
-            Images::Counted(images) => images,
+            Images::Counted(images) => Counted { digest, images },
             Images::Refused(reason) => return self.refuse(reason, "REFUSED", now),
         };
-        let unread: Vec<ImageDigest> = images.iter().map(|image| &image.digest).filter(|digest| !self.known.heads.contains_key(digest)).cloned().collect();
+        let unread: Vec<ImageDigest> = images.digests().filter(|digest| !self.known.heads.contains_key(digest)).cloned().collect();
         if !unread.is_empty() {
             let effect = Do::ReadHeads { repository: gate.repository.clone(), digests: unread.clone() };
             return self.ask(Asked::Heads(unread), effect);
         }
+        // An index is not scanned, but it can be archived, whatever its images are.
+        if images.is_index() && self.head(&images.digest).map(Head::state) == Some(ScanState::Archived) {
+            let root = Child { digest: images.digest.clone(), platform: String::new() };
+            return self.refuse(message::unscanned(gate, &root, &ScanState::Archived), "UNSCANNED", now);
+        }
 
-        let mut seen = Vec::with_capacity(images.len());
-        for image in &images {
-            match self.see(gate, image, images.len()) {
+        let mut seen = Vec::with_capacity(images.images.len());
+        for image in &images.images {
+            match self.see(gate, image, images.images.len()) {
                 Seen::Missing(missing) => {
                     let (asked, effect) = *missing;
                     return self.ask(asked, effect);
@@ -175,11 +290,11 @@ impl Deploy {
                 known => seen.push((image, known)),
             }
         }
-        self.rule(gate, &digest, &images, &seen, now)
+        self.rule(gate, &images, &seen, now)
     }
 
     /// Every image is judged: the worst one decides.
-    fn rule(&mut self, gate: &Gate, digest: &ImageDigest, images: &[Child], seen: &[(&Child, Seen)], now: Timestamp) -> Do {
+    fn rule(&mut self, gate: &Gate, images: &Counted, seen: &[(&Child, Seen)], now: Timestamp) -> Do {
         let find = |wanted: fn(&Seen) -> bool| seen.iter().find(|(_, seen)| wanted(seen));
         if let Some((_, Seen::Refused(reason))) = find(|seen| matches!(seen, Seen::Refused(_))) {
             return self.refuse(reason.clone(), "REFUSED", now);
@@ -198,8 +313,13 @@ impl Deploy {
         if let Some((image, Seen::Unscanned(state))) = find(|seen| matches!(seen, Seen::Unscanned(_))) {
             return self.refuse(message::unscanned(gate, image, state), "UNSCANNED", now);
         }
-        if let Some((image, Seen::NotYet(why))) = find(|seen| matches!(seen, Seen::NotYet(_))) {
-            return self.refuse_without_result(gate, image, why, now);
+        if find(|seen| matches!(seen, Seen::NotYet(_))).is_some() {
+            return self.wait(gate, images, seen, now);
+        }
+        // While the request waited, the tag may have moved: what would be deployed now is another image.
+        if matches!(self.run, Run::Woken { .. }) && !self.known.checked_again && matches!(gate.image, ImageRef::Tag(_)) {
+            let effect = Do::ResolveImage { repository: gate.repository.clone(), image: gate.image.clone(), expected: Some(images.digest.clone()) };
+            return self.ask(Asked::ImageAgain(images.digest.clone()), effect);
         }
         let blocks = seen.iter().any(|(_, seen)| matches!(seen, Seen::Block { .. }));
         // The oldest scan of an index's images is how old the whole verdict is.
@@ -208,11 +328,112 @@ impl Deploy {
             Seen::Block { at, .. } => Some(*at),
             _ => None,
         });
-        let data = Data::admitted(gate, digest, if blocks { "BLOCK" } else { "PASS" }, scanned_at.min());
-        let mut digests = vec![digest.clone()];
-        digests.extend(images.iter().map(|image| image.digest.clone()).filter(|child| child != digest));
-        let admission = Admission { repository: Some(gate.repository.clone()), digests, policy: Some(gate.policy.clone()), data };
+        let data = Data::admitted(gate, &images.digest, if blocks { "BLOCK" } else { "PASS" }, scanned_at.min());
+        let digests =
+            std::iter::once(images.digest.clone()).chain(images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest));
+        let admission = Admission { repository: Some(gate.repository.clone()), digests: digests.collect(), policy: Some(gate.policy.clone()), data };
         self.admit(admission, now)
+    }
+
+    /// No complete result: wait for one, as long as there is time.
+    fn wait(&mut self, gate: &Gate, images: &Counted, seen: &[(&Child, Seen)], now: Timestamp) -> Do {
+        if self.must_ask_stack() {
+            return self.ask_stack();
+        }
+        let not_yet: Vec<(&Child, &PendingWhy)> = seen
+            .iter()
+            .filter_map(|(image, seen)| match seen {
+                Seen::NotYet(why) => Some((*image, why)),
+                _ => None,
+            })
+            .collect();
+        let [(image, why), ..] = not_yet.as_slice() else { return self.give_up("nothing to wait for") };
+        if self.known.rolling_back == Some(true) {
+            return self.refuse(message::rollback_without_record(gate), "PENDING", now);
+        }
+        if matches!(self.run, Run::Woken { .. })
+            && let Some(digest) = self.to_start(gate, &not_yet)
+        {
+            self.known.started.insert(digest.clone());
+            let effect = Do::StartScan { repository: gate.repository.clone(), digest: digest.clone() };
+            return self.ask(Asked::Start(digest), effect);
+        }
+        if now >= self.due {
+            let listed = self.head(&image.digest).and_then(|head| head.listed_so_far(&gate.policy));
+            return self.refuse(message::timed_out(&self.request, Some((image, why.not_yet())), listed), "TIMED_OUT", now);
+        }
+        match self.run {
+            Run::Delivered | Run::GivenUp { .. } => {
+                let unknown = not_yet.iter().map(|(image, _)| image.digest.clone()).collect();
+                self.doing = Doing::Registering(images.clone(), unknown);
+                Do::Register { request: Box::new(self.request.clone()), url: self.url.clone(), due: self.due, images: images.clone(), since: now }
+            }
+            Run::Registered | Run::Woken { .. } => Do::Finish(Outcome::Done(format!("waits for {}", image.digest))),
+        }
+    }
+
+    /// The image whose scan nobody has started, where this gate asks for that.
+    fn to_start(&self, gate: &Gate, not_yet: &[(&Child, &PendingWhy)]) -> Option<ImageDigest> {
+        let asks = gate.scan == AskedScan::Basic { start_scan: true };
+        let unscanned = not_yet.iter().find(|(image, why)| {
+            matches!(why, PendingWhy::State(ScanState::NotFound))
+                && !self.known.started.contains(&image.digest)
+                // Only where basic scanning has said so: of Inspector's images nobody else starts a scan.
+                && self.head(&image.digest).and_then(Head::source) == Some(ScanSource::Basic)
+        });
+        unscanned.filter(|_| asks).map(|(image, _)| image.digest.clone())
+    }
+
+    fn supersede(&mut self, request_id: String, now: Timestamp) -> Do {
+        let mut wake = Wake::new(request_id, By::Newer, self.home.clone(), self.pipelines.clone());
+        let effect = wake.next(Saw::Start, now);
+        self.doing = Doing::Superseding(Box::new(wake));
+        effect
+    }
+
+    /// The request is stored: now a timer, then a word to on-scan, then one more look.
+    fn set_timer(&mut self, images: Counted, unknown: Vec<ImageDigest>, now: Timestamp) -> Do {
+        self.run = Run::Registered;
+        match timer_after(1, now, self.due) {
+            Some(after) => {
+                self.doing = Doing::SendingTimer(images, unknown);
+                Do::SendTimer { request_id: self.request.request_id.clone(), n: 1, after }
+            }
+            None => self.ask_to_look(images, unknown, now),
+        }
+    }
+
+    fn ask_to_look(&mut self, images: Counted, mut unknown: Vec<ImageDigest>, now: Timestamp) -> Do {
+        let gate = self.request.gate.as_ref().ok();
+        match gate.zip(unknown.pop()) {
+            Some((gate, digest)) => {
+                let repository = gate.repository.clone();
+                self.doing = Doing::AskingToLook(images, unknown);
+                Do::LookAgain { repository, digest, n: 0, after: SignedDuration::ZERO, request_id: Some(self.request.request_id.clone()) }
+            }
+            None => {
+                // Registered, so now look: a scan that ended in between has told nobody of it.
+                for digest in images.digests() {
+                    self.known.heads.remove(digest);
+                    self.known.looked.insert(digest.clone());
+                }
+                self.decide(now)
+            }
+        }
+    }
+
+    fn give_up(&mut self, what: &str) -> Do {
+        Do::Finish(Outcome::Redeliver(Why::new(what)))
+    }
+
+    fn head(&self, digest: &ImageDigest) -> Option<&Head> {
+        self.known.heads.get(digest).and_then(Option::as_ref)
+    }
+
+    /// The findings that the row refers to: `None` unread, `Some(None)` gone.
+    fn facts(&self, digest: &ImageDigest) -> Option<Option<&Facts>> {
+        let wanted = &self.head(digest)?.valid_result()?.facts;
+        self.known.facts.get(digest).filter(|(hash, _)| hash == wanted).map(|(_, facts)| facts.as_ref())
     }
 
     /// The digest that is asked for and the images that count for it, or what has to be found out first.
@@ -245,6 +466,7 @@ impl Deploy {
                 let expected = gate.expected.clone().unwrap_or_else(|| digest_or_none(image));
                 Ok((expected.clone(), Images::Refused(message::tag_moved(gate, &expected))))
             }
+            (Some(Ok(Resolved::Unusable(why))), image) => Ok((digest_or_none(image), Images::Refused(message::unusable(gate, why)))),
             // The driver gives up before a failed look gets here, except in a rollback, which does not judge.
             (Some(Err(_)), _) => Err(resolve()),
             // A tag that is given beside a known digest has to be checked against it by ECR.
@@ -254,6 +476,8 @@ impl Deploy {
                     let effect = Do::ReadHeads { repository: gate.repository.clone(), digests: vec![digest.clone()] };
                     Err(Box::new((Asked::Heads(vec![digest.clone()]), effect)))
                 }
+                // Deleted, it was once said: it may have been pushed again.
+                Some(Some(head)) if head.state() == ScanState::Deleted => Err(resolve()),
                 Some(Some(Head { kind: Kind::Index(children), .. })) => Ok((digest.clone(), many(children))),
                 Some(Some(head)) if head.kind == Kind::Image => Ok((digest.clone(), one(digest))),
                 // Nobody has looked at its manifest: it may be an index, or not there at all.
@@ -264,10 +488,10 @@ impl Deploy {
 
     /// What is known of one image, or what has to be found out first.
     fn see(&self, gate: &Gate, image: &Child, of: usize) -> Seen {
-        let head = self.known.heads.get(&image.digest).and_then(Option::as_ref);
-        let may_look = self.may_look(gate) && of <= MOST_LOOKS && !self.known.looked.contains(&image.digest);
+        let head = self.head(&image.digest);
+        let may_look = self.may_look(gate, of) && !self.known.looked.contains(&image.digest);
         let look = || {
-            let depth = Depth::FirstPage;
+            let depth = if matches!(self.run, Run::Woken { .. }) { Depth::Whole } else { Depth::FirstPage };
             let pushed_at = head.and_then(|head| head.pushed_at);
             let effect = Do::Look { repository: gate.repository.clone(), digest: image.digest.clone(), depth, pushed_at };
             Seen::Missing(Box::new(if self.must_ask_stack() { self.stack_first() } else { (Asked::Look(image.digest.clone()), effect) }))
@@ -290,13 +514,12 @@ impl Deploy {
             return if state.standing() == Standing::Unscanned { Seen::Unscanned(state) } else { Seen::NotYet(PendingWhy::State(state)) };
         };
         let by_facts = |facts: &Facts| judge(facts.findings(), &gate.policy).blocking.len() as u64;
-        let loaded = self.known.facts.get(&image.digest).map(|facts| facts.as_ref().filter(|facts| *facts.hash() == result.facts));
-        let blocking = match (head.and_then(|head| head.blocking_under(&gate.policy)), loaded) {
+        let blocking = match (head.and_then(|head| head.blocking_under(&gate.policy)), self.facts(&image.digest)) {
             (Some(blocking), _) => blocking,
             (None, Some(Some(facts))) => by_facts(facts),
             (None, None) => {
                 let effect = Do::ReadFacts { repository: gate.repository.clone(), digest: image.digest.clone(), facts: result.facts.clone() };
-                return Seen::Missing(Box::new((Asked::Facts(image.digest.clone()), effect)));
+                return Seen::Missing(Box::new((Asked::Facts(image.digest.clone(), result.facts.clone()), effect)));
             }
             (None, Some(None)) if may_look => return look(),
             (None, Some(None)) => return Seen::NotYet(PendingWhy::FindingsGone),
@@ -325,26 +548,29 @@ impl Deploy {
         })
     }
 
-    /// A rollback is judged from the record alone; it never waits for anything.
-    fn may_look(&self, gate: &Gate) -> bool {
-        self.known.rolling_back != Some(true) || gate.suppress_on_rollback
+    /// A rollback is judged from the record alone. Of many images on-deploy looks at none: that is work for on-scan, which has
+    /// just looked when it wakes somebody, and looks at each when a timer rings.
+    fn may_look(&self, gate: &Gate, of: usize) -> bool {
+        match self.run {
+            Run::Delivered | Run::Registered => (self.known.rolling_back != Some(true) || gate.suppress_on_rollback) && of <= MOST_LOOKS,
+            Run::Woken { looks } => looks,
+            Run::GivenUp { .. } => false,
+        }
     }
 
     /// The findings for the message of a blocked image; without them it is blocked all the same.
     fn facts_for_message(&mut self, gate: &Gate, image: &Child) -> Option<Do> {
-        if self.known.facts.contains_key(&image.digest) {
+        if self.facts(&image.digest).is_some() {
             return None;
         }
-        let head = self.known.heads.get(&image.digest).and_then(Option::as_ref)?;
-        let facts = head.valid_result()?.facts.clone();
-        let effect = Do::ReadFacts { repository: gate.repository.clone(), digest: image.digest.clone(), facts };
-        Some(self.ask(Asked::Facts(image.digest.clone()), effect))
+        let facts = self.head(&image.digest)?.valid_result()?.facts.clone();
+        let effect = Do::ReadFacts { repository: gate.repository.clone(), digest: image.digest.clone(), facts: facts.clone() };
+        Some(self.ask(Asked::Facts(image.digest.clone(), facts), effect))
     }
 
     fn blocked(&self, gate: &Gate, image: &Child, source: ScanSource, blocking: u64, also: usize) -> Reason {
-        let head = self.known.heads.get(&image.digest).and_then(Option::as_ref);
-        let facts = self.known.facts.get(&image.digest).and_then(Option::as_ref);
-        let judgement = facts.map(|facts| judge(facts.findings(), &gate.policy));
+        let head = self.head(&image.digest);
+        let judgement = self.facts(&image.digest).flatten().map(|facts| judge(facts.findings(), &gate.policy));
         let recorded = head.and_then(Head::valid_result).map(|result| result.counts.clone()).unwrap_or_default();
         let counts = judgement.as_ref().map_or(recorded, |judgement| judgement.counts.clone());
         let unrated = judgement.as_ref().map(|judgement| Counts::of(judgement.tolerated.iter().copied().filter(|finding| !finding.severity.is_rated())));
@@ -361,19 +587,6 @@ impl Deploy {
         })
     }
 
-    /// No complete result, and waiting for one is not built yet: refused at once.
-    fn refuse_without_result(&mut self, gate: &Gate, image: &Child, why: &PendingWhy, now: Timestamp) -> Do {
-        if self.known.rolling_back == Some(true) {
-            return self.refuse(message::rollback_without_record(gate), "PENDING", now);
-        }
-        let not_yet = match why {
-            PendingWhy::State(state) => NotYet::State(state),
-            PendingWhy::Unsettled => NotYet::Unsettled,
-            PendingWhy::FindingsGone => NotYet::FindingsGone,
-        };
-        self.refuse(message::no_complete_result(gate, image, not_yet), "PENDING", now)
-    }
-
     /// Answers FAILED, unless this is a rollback: that one never fails because of us.
     fn refuse(&mut self, reason: Reason, verdict: &str, now: Timestamp) -> Do {
         if self.must_ask_stack() {
@@ -383,9 +596,7 @@ impl Deploy {
         if self.known.rolling_back == Some(true) && suppresses {
             return self.roll_back(now);
         }
-        let why = reason.opening.lines().next().unwrap_or_default().to_owned();
-        let answer = Answer::new(&self.request, &Ruling::Failed(reason));
-        self.record(Record { answer, due: self.due, decided_at: now, admitted: None, replaced: Vec::new(), verdict: verdict.to_owned(), why })
+        self.record(Record::refused(&self.request, reason, verdict, now))
     }
 
     /// Answers a rollback from the record: what it returns to has been let through before.
@@ -406,34 +617,82 @@ impl Deploy {
             (Some(None), Some(gate), Some(Ok(Resolved::Image(digest) | Resolved::Index(digest, _)))) => Data::admitted(gate, digest, "ROLLBACK", None),
             (Some(None), _, _) => Data::unknown_image(&self.request.named, policy.as_ref().map(Policy::hash)),
         };
-        let digests = data.image_digest.parse().into_iter().collect();
+        // Where it is known what the index's images were, they are deployed again too.
+        let root: Option<ImageDigest> = data.image_digest.parse().ok();
+        let rows = match &self.known.rows {
+            Some(rows) => rows,
+            None => return self.ask(Asked::Rows, Do::ReadRows { stack_key: self.request.stack_key() }),
+        };
+        let images = rows.0.values().filter(|row| Some(&row.of) == root.as_ref() && Some(&row.digest) != root.as_ref()).map(|row| row.digest.clone());
+        let digests = root.iter().cloned().chain(images).collect();
         let repository = gate.map(|gate| gate.repository);
-        self.admit_as("ROLLBACK", Admission { repository, digests, policy, data }, now)
+        self.admit(Admission { repository, digests, policy, data }, now)
     }
 
     fn admit(&mut self, admission: Admission, now: Timestamp) -> Do {
-        let verdict = admission.data.verdict.clone();
-        self.admit_as(&verdict, admission, now)
-    }
-
-    fn admit_as(&mut self, verdict: &str, admission: Admission, now: Timestamp) -> Do {
+        if self.is_update() && self.known.rows.is_none() {
+            return self.ask(Asked::Rows, Do::ReadRows { stack_key: self.request.stack_key() });
+        }
         let keys: BTreeSet<String> = match &admission.repository {
             Some(repository) => admission.digests.iter().map(|digest| image_row(digest, repository)).collect(),
             None => BTreeSet::new(),
         };
-        let rows = self.known.rows.clone().unwrap_or_default().admitted;
-        // A rollback names the image in the template alone. Where that one is still admitted (the update was refused), so are
-        // the images of its index; and where nobody can say which image it is, nothing is known to be replaced.
-        let nothing_changes = verdict == "ROLLBACK" && (keys.is_empty() || keys.iter().any(|key| rows.contains_key(key)));
-        let replaced = if nothing_changes { Vec::new() } else { rows.into_keys().filter(|key| !keys.contains(key)).collect() };
+        // Where nobody can say which image it is, nothing is known to be replaced.
+        let is_known = !keys.is_empty();
+        let admitted = self.known.rows.iter().flat_map(|rows| &rows.0).filter(|(_, row)| row.is_admitted).map(|(key, _)| key);
+        let replaced = admitted.filter(|key| is_known && !keys.contains(*key)).cloned().collect();
+        let verdict = match (admission.data.verdict.as_str(), self.known.stack_denied) {
+            ("ROLLBACK", true) => "ROLLBACK_UNVERIFIED".to_owned(),
+            (verdict, _) => verdict.to_owned(),
+        };
         let answer = Answer::new(&self.request, &Ruling::Success(Some(admission.data.clone())));
-        self.record(Record { answer, due: self.due, decided_at: now, admitted: Some(admission), replaced, verdict: verdict.to_owned(), why: String::new() })
+        self.record(Record { answer, decided_at: now, admitted: Some(admission), replaced, verdict, why: String::new() })
     }
 
     fn record(&mut self, record: Record) -> Do {
         self.verdict = record.verdict.clone();
-        self.doing = Doing::Recording(record.answer.clone());
-        Do::Record(Box::new(record))
+        let record = Box::new(record);
+        match self.run {
+            Run::Delivered | Run::GivenUp { .. } => {
+                self.doing = Doing::Recording(record.clone());
+                Do::Record { request: Box::new(self.request.clone()), url: self.url.clone(), due: self.due, record }
+            }
+            Run::Registered | Run::Woken { .. } => {
+                self.doing = Doing::Claiming(record.clone());
+                Do::Claim { request: Box::new(self.request.clone()), record }
+            }
+        }
+    }
+
+    fn put(&mut self, answer: Answer) -> Do {
+        self.doing = Doing::Putting { mark: true };
+        Do::Put { url: self.url.clone(), answer }
+    }
+
+    /// An earlier delivery of this request has stored it, and come this far.
+    fn go_on_from(&mut self, stage: Stage, record: Option<Box<Record>>) -> Do {
+        match stage {
+            Stage::Answered => Do::Finish(Outcome::Done("answered before".to_owned())),
+            // It has decided: its bytes are the answer, whatever is true by now and whoever holds the lease.
+            Stage::Claimed { answer, .. } => {
+                self.verdict = "the answer stored before".to_owned();
+                self.put(answer)
+            }
+            Stage::Open => match record {
+                Some(record) => {
+                    self.run = Run::Registered;
+                    self.doing = Doing::Claiming(record.clone());
+                    Do::Claim { request: Box::new(self.request.clone()), record }
+                }
+                None => self.give_up("an open request without a decision"),
+            },
+        }
+    }
+
+    /// A newer request of this resource has been decided meanwhile. This one is answered, and changes nothing.
+    fn superseded(&mut self, now: Timestamp) -> Do {
+        self.known.superseded = true;
+        self.record(Record::refused(&self.request, message::superseded(), "SUPERSEDED", now))
     }
 
     fn stack_first(&self) -> (Asked, Do) {
@@ -459,49 +718,98 @@ impl Deploy {
     }
 
     /// Files what was seen; `Some` is what follows at once.
-    fn absorb(&mut self, asked: Asked, saw: Saw) -> Option<Do> {
+    fn absorb(&mut self, asked: Asked, saw: Saw, now: Timestamp) -> Option<Do> {
         match (asked, saw) {
             (Asked::Nothing, Saw::Start) => {}
+            (Asked::Stored, Saw::Request(None)) => self.known.stored = Some(false),
+            (Asked::Stored, Saw::Request(Some(stored))) => return Some(self.found(*stored, now)),
+            (Asked::Open, Saw::Waiting(waiting)) => self.known.older = Some(self.older(waiting)),
             (Asked::Rows, Saw::Rows(rows)) => self.known.rows = Some(rows),
             (Asked::Stack, Saw::Stack { rolling_back }) => self.known.rolling_back = Some(rolling_back),
-            // Not allowed to look at the stack: then it is judged like any other. (Throttling is no answer, and comes again.)
-            (Asked::Stack, Saw::Failed(why)) if why.denied => self.known.rolling_back = Some(false),
+            // Not allowed to look at the stack. (Throttling is no answer, and comes again.)
+            (Asked::Stack, Saw::Failed(why)) if why.denied => self.known.stack_denied = true,
+            (Asked::Forward, Saw::Forward(forward)) => self.known.rolling_back = Some(forward.is_some_and(|forward| self.undoes(&forward))),
             (Asked::Image, Saw::Image(resolved)) => self.known.resolved = Some(Ok(resolved)),
+            (Asked::ImageAgain(digest), Saw::Image(Resolved::Image(found) | Resolved::Index(found, _))) if found == digest => self.known.checked_again = true,
+            (Asked::ImageAgain(digest), Saw::Image(_)) => {
+                let Ok(gate) = &self.request.gate else { return None };
+                let reason = message::tag_moved_while_waiting(gate, &digest);
+                return Some(self.refuse(reason, "REFUSED", now));
+            }
             // A rollback does not depend on ECR's answer.
             (Asked::Image, Saw::Failed(why)) if self.known.data == Some(None) => self.known.resolved = Some(Err(why)),
             (Asked::Heads(digests), Saw::Heads(heads)) => self.known.heads.extend(digests.into_iter().zip(heads)),
-            (Asked::Facts(digest), Saw::Facts(facts)) => {
-                self.known.facts.insert(digest, facts);
+            (Asked::Facts(digest, hash), Saw::Facts(facts)) => {
+                self.known.facts.insert(digest, (hash, facts));
             }
             // Its counts block it already: the findings were only for the message.
-            (Asked::Facts(digest), Saw::Failed(_)) if self.blocks_by_record(&digest) => {
-                self.known.facts.insert(digest, None);
+            (Asked::Facts(digest, hash), Saw::Failed(_)) if self.blocks_by_record(&digest) => {
+                self.known.facts.insert(digest, (hash, None));
             }
             (Asked::Registry, Saw::Registry(source)) => self.known.registry = Some(source),
             (Asked::Data, Saw::Failed(why)) if why.denied => self.known.data = Some(None),
             (Asked::Data, Saw::Data(data)) => self.known.data = Some(data),
-            (Asked::Look(digest), Saw::Answer(answer)) => return self.looked(digest, answer),
+            (Asked::Look(digest), Saw::Answer(answer)) => {
+                self.known.looked.insert(digest.clone());
+                return self.remember(digest, understand(answer));
+            }
+            (Asked::Start(digest), Saw::Started(started)) => return self.started(digest, started, now),
             (_, Saw::Failed(why)) => return Some(Do::Finish(Outcome::Redeliver(why))),
             (asked, saw) => return Some(stray(&asked, &saw)),
         }
         None
     }
 
+    /// The older ones among the open requests of this resource, the oldest last.
+    fn older(&self, mut waiting: Vec<Waiting>) -> Vec<String> {
+        waiting.retain(|waiting| waiting.request_id != self.request.request_id && waiting.asked_at <= self.request.asked_at);
+        waiting.sort_by(|a, b| b.asked_at.cmp(&a.asked_at));
+        waiting.into_iter().map(|waiting| waiting.request_id).collect()
+    }
+
+    /// Whether this request takes back exactly what that one did, soon enough for a rollback.
+    fn undoes(&self, forward: &Forward) -> bool {
+        forward.properties_hash == self.request.old_properties_hash.clone().unwrap_or_default()
+            && forward.old_properties_hash.as_ref() == Some(&self.request.properties_hash)
+            && self.request.asked_at.duration_since(forward.at) < ROLLS_BACK_WITHIN
+    }
+
+    /// A request that Lambda gave up had been stored before that.
+    fn found(&mut self, stored: Stored, now: Timestamp) -> Do {
+        match (stored.stage, stored.images) {
+            // It waits, and perhaps the one thing that failed was to set its timer.
+            (Stage::Open, Some(images)) => {
+                let unknown = images.images.iter().map(|image| image.digest.clone()).collect();
+                self.set_timer(images, unknown, now)
+            }
+            (stage, _) => self.go_on_from(stage, None),
+        }
+    }
+
+    fn started(&mut self, digest: ImageDigest, started: Started, now: Timestamp) -> Option<Do> {
+        let state = match started {
+            // It is on its way, or was: the next look sees what comes of it.
+            Started::Yes | Started::Already => return None,
+            Started::RegistryIsEnhanced => return Some(self.refuse(message::start_scan_is_disabled(), "REFUSED", now)),
+            Started::Unsupported => ScanState::Unsupported,
+            Started::Archived => ScanState::Archived,
+            Started::NoImage => ScanState::Deleted,
+        };
+        self.remember(digest, Reading::without_result(ScanSource::Basic, state, "StartImageScan".to_owned(), now))
+    }
+
     fn blocks_by_record(&self, digest: &ImageDigest) -> bool {
-        let head = self.known.heads.get(digest).and_then(Option::as_ref);
+        let head = self.head(digest);
         let gate = self.request.gate.as_ref().ok();
         head.zip(gate).and_then(|(head, gate)| head.blocking_under(&gate.policy)).is_some_and(|blocking| blocking > 0)
     }
 
-    /// One page of our own: merged and written as on-scan would, so that whoever asks next finds it.
-    fn looked(&mut self, digest: ImageDigest, answer: crate::domain::scan::Answer) -> Option<Do> {
+    /// What we have seen ourselves: merged and written as on-scan would, so that whoever asks next finds it.
+    fn remember(&mut self, digest: ImageDigest, reading: Reading) -> Option<Do> {
         let Ok(gate) = self.request.gate.clone() else { return None };
-        self.known.looked.insert(digest.clone());
-        self.known.registry = Some(answer.source);
-        let facts_are_gone = self.known.facts.get(&digest) == Some(&None);
-        let reading = understand(answer);
+        let facts_are_gone = self.facts(&digest) == Some(None);
         if let Some(facts) = &reading.facts {
-            self.known.facts.insert(digest.clone(), Some(facts.clone()));
+            self.known.facts.insert(digest.clone(), (facts.hash().clone(), Some(facts.clone())));
         }
         let head = self.known.heads.get(&digest).cloned().flatten();
         let policies = vec![self.pipelines.clone(), gate.policy];
@@ -548,13 +856,21 @@ fn digest_or_none(image: &ImageRef) -> ImageDigest {
 }
 
 fn stray(at: &impl std::fmt::Debug, saw: &Saw) -> Do {
-    Do::Finish(Outcome::Redeliver(Why { text: format!("{saw:?} in {at:?}"), denied: false }))
+    Do::Finish(Outcome::Redeliver(Why::new(format!("{saw:?} in {at:?}"))))
 }
 
 impl Protocol for Deploy {
     fn next(&mut self, saw: Saw, now: Timestamp) -> Do {
         match (std::mem::replace(&mut self.doing, Doing::Gathering(Asked::Nothing)), saw) {
-            (Doing::Gathering(asked), saw) => match self.absorb(asked, saw) {
+            // An older request of a resource that is gone: best effort, and the Delete has been answered.
+            (Doing::Gathering(Asked::Open), saw) if self.request.kind == RequestKind::Delete => match saw {
+                Saw::Waiting(waiting) => {
+                    self.known.older = Some(self.older(waiting));
+                    self.after_delete(now)
+                }
+                _ => self.after_delete(now),
+            },
+            (Doing::Gathering(asked), saw) => match self.absorb(asked, saw, now) {
                 Some(effect) => effect,
                 None => self.decide(now),
             },
@@ -566,25 +882,31 @@ impl Protocol for Deploy {
                     None => self.decide(now),
                 }
             }
-            (Doing::Recording(answer), Saw::Done) => {
-                self.doing = Doing::Putting { mark: true };
-                Do::Put(answer)
-            }
-            // An earlier delivery has decided: its bytes are the answer, whatever is true by now.
-            (Doing::Recording(_), Saw::AlreadyRecorded { answered: true, .. }) => Do::Finish(Outcome::Done("answered before".to_owned())),
-            (Doing::Recording(_), Saw::AlreadyRecorded { answer, answered: false }) => {
-                self.verdict = "the answer stored before".to_owned();
-                self.doing = Doing::Putting { mark: true };
-                Do::Put(answer)
-            }
+            (Doing::Superseding(mut wake), saw) => match wake.next(saw, now) {
+                // What could not be answered now has a timer of its own; and what this request records, no older one undoes.
+                Do::Finish(_) if self.request.kind == RequestKind::Delete => self.after_delete(now),
+                Do::Finish(_) => self.decide(now),
+                effect => {
+                    self.doing = Doing::Superseding(wake);
+                    effect
+                }
+            },
+            (Doing::Registering(images, unknown), Saw::Done) => self.set_timer(images, unknown, now),
+            (Doing::Registering(images, unknown), Saw::AlreadyStored(Stage::Open)) => self.set_timer(images, unknown, now),
+            (Doing::Registering(..), Saw::AlreadyStored(stage)) => self.go_on_from(stage, None),
+            (Doing::SendingTimer(images, unknown), Saw::Done) => self.ask_to_look(images, unknown, now),
+            // The timer looks at every image anyway.
+            (Doing::AskingToLook(images, unknown), Saw::Done) => self.ask_to_look(images, unknown, now),
+            (Doing::AskingToLook(images, _), Saw::Failed(_)) => self.ask_to_look(images, Vec::new(), now),
+            (Doing::Recording(record) | Doing::Claiming(record), Saw::Done) => self.put(record.answer),
+            (Doing::Recording(record), Saw::AlreadyStored(stage)) => self.go_on_from(stage, Some(record)),
+            (Doing::Recording(_) | Doing::Claiming(_), Saw::Superseded) if !self.known.superseded => self.superseded(now),
+            (Doing::Claiming(_), Saw::AlreadyStored(_)) => Do::Finish(Outcome::Done("somebody else has answered".to_owned())),
             (Doing::Putting { mark: true }, Saw::Done) => {
                 self.doing = Doing::Marking;
-                Do::MarkAnswered
+                Do::MarkAnswered { request_id: self.request.request_id.clone() }
             }
-            (Doing::Putting { mark: false }, Saw::Done) => {
-                self.doing = Doing::Closing;
-                Do::CloseDeployments { stack_key: self.request.stack_key() }
-            }
+            (Doing::Putting { mark: false }, Saw::Done) => self.ask(Asked::Open, Do::ReadOpen { stack_key: self.request.stack_key() }),
             // CloudFormation has its answer; an unmarked row means that the same bytes are sent once more.
             (Doing::Marking | Doing::Closing, Saw::Done | Saw::Failed(_)) => Do::Finish(Outcome::Done(self.verdict.clone())),
             (_, Saw::Failed(why)) => Do::Finish(Outcome::Redeliver(why)),
@@ -593,9 +915,26 @@ impl Protocol for Deploy {
     }
 }
 
-/// When a request's patience ends: counted from the signing of its ResponseURL, so that a late or doubled delivery does not
-/// move it, else from its arrival.
-pub fn due(signed_at: Option<Timestamp>, arrived_at: Timestamp, polling_timeout_s: u32) -> Timestamp {
-    let from = signed_at.filter(|signed| *signed <= arrived_at).unwrap_or(arrived_at);
-    from.saturating_add(SignedDuration::from_secs(i64::from(polling_timeout_s))).unwrap_or(Timestamp::MAX)
+impl Deploy {
+    /// The Delete is answered. What still waits for this resource is answered too, and nothing of it is deployed any more.
+    fn after_delete(&mut self, now: Timestamp) -> Do {
+        match self.known.older.as_mut().and_then(Vec::pop) {
+            Some(older) => self.supersede(older, now),
+            None => {
+                self.doing = Doing::Closing;
+                Do::CloseDeployments { stack_key: self.request.stack_key(), asked_at: self.request.asked_at }
+            }
+        }
+    }
+}
+
+/// When a request's patience ends: counted from the moment in which it was asked, so that a late or doubled delivery does not
+/// move it.
+pub fn due(asked_at: Timestamp, polling_timeout_s: u32) -> Timestamp {
+    asked_at.saturating_add(SignedDuration::from_secs(i64::from(polling_timeout_s))).unwrap_or(Timestamp::MAX)
+}
+
+/// When CloudFormation asked: its signature says so, else the arrival has to do.
+pub fn asked_at(signed_at: Option<Timestamp>, arrived_at: Timestamp) -> Timestamp {
+    signed_at.filter(|signed| *signed <= arrived_at).unwrap_or(arrived_at)
 }

@@ -1,25 +1,41 @@
 //! The protocols: pure machines that are told what was seen and say what to do next, one effect at a time.
 //!
 //! A machine has no clock, no network and no randomness. One driver loop carries its effects out in Lambda
-//! (`handlers::drive`); whatever else wants to drive it (a test, a model checker) calls the very same `next`.
+//! (`handlers::drive`); whatever else wants to drive it (a test, the model checker) calls the very same `next`.
 //!
-//! *Who retries.* The SDK: throttles, 5xx and resets, a few times. The machine: a version conflict is a fact, it merges again
-//! with the row that it was handed, five times. The queue, or Lambda: everything else. Nobody retries twice.
+//! - [`deploy`]: CloudFormation asks. Answered at once, or stored to wait.
+//! - [`scan`]: there is news of an image. Remembered; then whoever waits for it is woken.
+//! - [`wake`]: one waiting request is looked at: its image has news, its timer rings, a newer request replaces it, or its time
+//!   is up.
+//!
+//! *Who retries.* The SDK: throttles, 5xx and resets, a few times. The driver: what a role that is seconds old may not do yet.
+//! The machine: a version conflict is a fact, it merges again with the row that it was handed, five times. The queue, or
+//! Lambda: everything else. Nobody retries twice.
+//!
+//! *Time.* `now` is read once before each `next`. A lease compares the claimer's `now` with the stored one, so it is longer
+//! than sending an answer can take, and clocks may differ by the rest.
 
 pub mod deploy;
 pub mod remember;
 pub mod scan;
+pub mod wake;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::head::Head;
 use super::image::{ImageDigest, ImageRef, Repository};
+use super::plan::Started;
 use super::policy::Policy;
-use super::request::{Answer, Data, Record, Rows};
+use super::request::{Answer, Counted, Data, Forward, Record, Request, Rows, Stage, Stored, Waiting};
+use super::response_url::ResponseUrl;
 use super::scan::{Answer as ScanAnswer, Facts, FactsHash, ScanSource};
 
+/// How long the claimer may take to send the answer before somebody else sends it: the PUT takes 20 s at most, and clocks
+/// differ by some.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
+
 /// An effect. Each is safe to repeat.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Do {
     /// Resolve a tag, or look what a digest is. With `expected`, ECR checks that the tag names it.
     ResolveImage {
@@ -81,15 +97,59 @@ pub enum Do {
         expect: u64,
         head: Box<Head>,
     },
+    /// The request as it is stored, consistently.
+    ReadRequest(String),
+    /// The open requests that wait for news of this image.
+    ReadWaiting {
+        repository: Repository,
+        digest: ImageDigest,
+    },
+    /// The open requests of one resource.
+    ReadOpen {
+        stack_key: String,
+    },
+    /// The last request that moved a resource forward.
+    ReadForward {
+        stack_key: String,
+    },
     /// One conditional transaction: the request with its finished answer, and the deployments.
-    Record(Box<Record>),
+    Record {
+        request: Box<Request>,
+        url: ResponseUrl,
+        due: Timestamp,
+        record: Box<Record>,
+    },
+    /// One conditional transaction: the request as open, and the pointers by which news find it.
+    Register {
+        request: Box<Request>,
+        url: ResponseUrl,
+        due: Timestamp,
+        images: Counted,
+        since: Timestamp,
+    },
+    /// The same as `Record`, for a request that is stored and open.
+    Claim {
+        request: Box<Request>,
+        record: Box<Record>,
+    },
+    /// The claimer has let its lease end: from now on it is ours to send.
+    TakeLease {
+        request_id: String,
+        until: Timestamp,
+    },
     /// Send the answer to CloudFormation.
-    Put(Answer),
-    /// The answer has arrived: forget where it had to go.
-    MarkAnswered,
-    /// After a Delete: nothing of this resource is deployed any more.
+    Put {
+        url: ResponseUrl,
+        answer: Answer,
+    },
+    /// The answer has arrived: forget where it had to go, and who waited for it.
+    MarkAnswered {
+        request_id: String,
+    },
+    /// After a Delete: nothing of this resource is deployed any more, and no older request can change that.
     CloseDeployments {
         stack_key: String,
+        asked_at: Timestamp,
     },
     /// A message to ourselves: read this image again after a while.
     LookAgain {
@@ -97,12 +157,30 @@ pub enum Do {
         digest: ImageDigest,
         n: u32,
         after: SignedDuration,
+        /// Who waits for it, if somebody does.
+        request_id: Option<String>,
+    },
+    /// A message to ourselves: look after this request then.
+    SendTimer {
+        request_id: String,
+        n: u32,
+        after: SignedDuration,
+    },
+    /// Timer `to` is under way instead of the one before it.
+    AdvanceTimer {
+        request_id: String,
+        to: u32,
+    },
+    /// Ask for a basic scan.
+    StartScan {
+        repository: Repository,
+        digest: ImageDigest,
     },
     Finish(Outcome),
 }
 
 /// How much of a scanner's answer to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Depth {
     /// One page, and nothing else: a look that costs a deployment one call.
     FirstPage,
@@ -111,7 +189,7 @@ pub enum Depth {
 }
 
 /// What came of an effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Saw {
     Start,
     Image(Resolved),
@@ -127,20 +205,25 @@ pub enum Saw {
     Policies(Vec<Policy>),
     Rows(Rows),
     Data(Option<Data>),
+    Request(Option<Box<Stored>>),
+    Waiting(Vec<Waiting>),
+    Forward(Option<Forward>),
+    Started(Started),
     Done,
     /// Somebody else has written the row, which is now this.
     Conflict(Option<Box<Head>>),
-    /// The request was recorded before, by an earlier delivery.
-    AlreadyRecorded {
-        answer: Answer,
-        answered: bool,
-    },
+    /// The request is stored already, and this far.
+    AlreadyStored(Stage),
+    /// A newer request of the same resource has been decided: this one changes nothing any more.
+    Superseded,
+    /// Somebody else was first.
+    Lost,
     /// The effect could not be carried out.
     Failed(Why),
 }
 
 /// What a reference turned out to name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Resolved {
     Image(ImageDigest),
     /// The counted images of an index, attestations left out.
@@ -149,22 +232,30 @@ pub enum Resolved {
     NotFound,
     /// The tag names another digest than the one expected.
     OtherDigest,
+    /// It is there, and nobody can use it; why, in a sentence's second half. Asking again changes nothing.
+    Unusable(String),
 }
 
 /// Why something could not be done, in words for the log, and whether trying again may help.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Why {
     pub text: String,
     pub denied: bool,
 }
 
 /// How a run ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// One word for the log and the metrics, and what it is about.
     Done(String),
     /// Nothing was decided; whoever delivered this has to deliver it again.
     Redeliver(Why),
+}
+
+impl Why {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), denied: false }
+    }
 }
 
 pub trait Protocol {

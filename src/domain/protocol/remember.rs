@@ -15,7 +15,7 @@ use crate::domain::scan::{Facts, FactsHash};
 const TRIES: u32 = 5;
 
 /// The part of a protocol that remembers; [`super::scan`] and [`super::deploy`] have it run to its end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Remember {
     repository: Repository,
     digest: ImageDigest,
@@ -30,7 +30,7 @@ pub struct Remember {
     at: At,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum At {
     Merging,
     Writing(Box<Head>),

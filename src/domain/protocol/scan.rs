@@ -1,13 +1,15 @@
 //! A scan ended, or may have: read the facts, judge, remember.
 //!
-//! The event is a hint; what the API says is true. Whoever parks requests asks for those of this image after remembering, in
-//! every case (also when the row was the same, or was lost to a newer one): that step belongs where [`Scan::remembered`] is.
+//! The event is a hint; what the API says is true. Whoever waits for this image is woken after remembering, and in every case:
+//! also when the row was the same already, or was lost to a newer one. The one who wrote it may have died before waking anybody.
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::deploy::Home;
 use super::remember::{Next, Remember};
-use super::{Depth, Do, Outcome, Protocol, Saw};
-use crate::domain::head::{EventCounts, Head, News};
+use super::wake::{By, Wake};
+use super::{Depth, Do, Outcome, Protocol, Saw, Why};
+use crate::domain::head::{EventCounts, Head, Kind, News};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::policy::Policy;
 use crate::domain::scan::{ScanState, Standing, understand};
@@ -21,7 +23,7 @@ const LOOK_AGAIN_S: [i64; 3] = [15, 30, 60];
 const PROOF_S: i64 = 22;
 
 /// What a batch of messages says of one image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Hints {
     /// The newest event; `None` when only our own look-again speaks.
     pub newest: Option<Timestamp>,
@@ -30,6 +32,8 @@ pub struct Hints {
     pub looked_again: u32,
     /// Whether the API has to be asked whatever the row says: a look-again, or an event without a time.
     pub must_look: bool,
+    /// Whether somebody waits who may have found the stored findings gone: they are stored again.
+    pub for_a_request: bool,
 }
 
 impl Hints {
@@ -45,23 +49,29 @@ impl Hints {
             // A new event begins a new chain; two look-agains are one.
             looked_again: self.looked_again.min(other.looked_again),
             must_look: self.must_look || other.must_look,
+            for_a_request: self.for_a_request || other.for_a_request,
         }
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scan {
     repository: Repository,
     digest: ImageDigest,
     hints: Hints,
     /// The pipeline's own.
     policy: Policy,
+    home: Home,
     news: Vec<News>,
     head: Option<Head>,
+    /// The requests that are still to be woken.
+    waiting: Vec<String>,
+    /// What kept one of them from being answered. The others do not suffer from it.
+    failed: Option<Why>,
     at: At,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum At {
     Start,
     Head,
@@ -69,17 +79,22 @@ enum At {
     Policies,
     Remembering(Box<Remember>),
     LookingAgain,
+    Waiting,
+    Waking(Box<Wake>),
 }
 
 impl Scan {
-    pub fn new(repository: Repository, digest: ImageDigest, hints: Hints, policy: Policy) -> Self {
+    pub fn new(repository: Repository, digest: ImageDigest, hints: Hints, policy: Policy, home: Home) -> Self {
         let news = hints.counts.clone().map(News::ScanEnded).into_iter().collect();
-        Self { repository, digest, hints, policy, news, head: None, at: At::Start }
+        Self { repository, digest, hints, policy, home, news, head: None, waiting: Vec::new(), failed: None, at: At::Start }
     }
 
     fn remember(&mut self, policies: Vec<Policy>) -> Do {
         let policies = std::iter::once(self.policy.clone()).chain(policies.into_iter().filter(|policy| *policy != self.policy)).collect();
         let mut remember = Remember::new(&self.repository, &self.digest, self.head.take(), std::mem::take(&mut self.news), policies);
+        if self.hints.for_a_request {
+            remember = remember.storing_them_again();
+        }
         let next = remember.start();
         self.at = At::Remembering(Box::new(remember));
         self.continue_with(next)
@@ -89,18 +104,39 @@ impl Scan {
         match next {
             Next::Do(effect) => effect,
             Next::GaveUp(why) => Do::Finish(Outcome::Redeliver(why)),
-            Next::Remembered(head) => self.remembered(head.as_deref()),
+            Next::Remembered(head) => self.remembered(head),
         }
     }
 
-    /// The row is true now. Answering those who wait for this image comes here, with parking.
-    fn remembered(&mut self, head: Option<&Head>) -> Do {
-        match head.and_then(|head| look_again_after(head, self.hints.looked_again)) {
+    /// The row is true now. First the next look, so that it comes whatever happens; then those who wait.
+    fn remembered(&mut self, head: Option<Box<Head>>) -> Do {
+        self.head = head.map(|head| *head);
+        match self.head.as_ref().and_then(|head| look_again_after(head, self.hints.looked_again)) {
             Some(after) => {
                 self.at = At::LookingAgain;
-                Do::LookAgain { repository: self.repository.clone(), digest: self.digest.clone(), n: self.hints.looked_again + 1, after }
+                let (repository, digest) = (self.repository.clone(), self.digest.clone());
+                Do::LookAgain { repository, digest, n: self.hints.looked_again + 1, after, request_id: None }
             }
-            None => Do::Finish(Outcome::Done(head.map_or_else(String::new, |head| head.verdict.clone()))),
+            None => self.ask_who_waits(),
+        }
+    }
+
+    fn ask_who_waits(&mut self) -> Do {
+        self.at = At::Waiting;
+        Do::ReadWaiting { repository: self.repository.clone(), digest: self.digest.clone() }
+    }
+
+    fn wake_the_next(&mut self, now: Timestamp) -> Do {
+        match (self.waiting.pop(), self.failed.take()) {
+            (Some(request_id), failed) => {
+                self.failed = failed;
+                let mut wake = Wake::new(request_id, By::News, self.home.clone(), self.policy.clone());
+                let effect = wake.next(Saw::Start, now);
+                self.at = At::Waking(Box::new(wake));
+                effect
+            }
+            (None, Some(why)) => Do::Finish(Outcome::Redeliver(why)),
+            (None, None) => Do::Finish(Outcome::Done(self.head.as_ref().map_or_else(String::new, |head| head.verdict.clone()))),
         }
     }
 }
@@ -108,6 +144,10 @@ impl Scan {
 /// When this row should be looked at again, after `looked_again` times.
 fn look_again_after(head: &Head, looked_again: u32) -> Option<SignedDuration> {
     let wait_s = *LOOK_AGAIN_S.get(looked_again as usize)?;
+    // An index is not scanned, so looking again finds nothing.
+    if matches!(head.kind, Kind::Index(_)) {
+        return None;
+    }
     let unproven = head.complete().is_some_and(|(_, settled)| !settled);
     let pending = head.state().standing() == Standing::Pending && head.state() != ScanState::CountsDisagree;
     match (unproven, pending) {
@@ -118,7 +158,7 @@ fn look_again_after(head: &Head, looked_again: u32) -> Option<SignedDuration> {
 }
 
 impl Protocol for Scan {
-    fn next(&mut self, saw: Saw, _now: Timestamp) -> Do {
+    fn next(&mut self, saw: Saw, now: Timestamp) -> Do {
         match (&mut self.at, saw) {
             (At::Start, Saw::Start) => {
                 self.at = At::Head;
@@ -145,9 +185,22 @@ impl Protocol for Scan {
                 let next = remember.next(saw);
                 self.continue_with(next)
             }
-            (At::LookingAgain, Saw::Done) => Do::Finish(Outcome::Done("looks again".to_owned())),
+            (At::LookingAgain, Saw::Done) => self.ask_who_waits(),
+            (At::Waiting, Saw::Waiting(waiting)) => {
+                self.waiting = waiting.into_iter().rev().map(|waiting| waiting.request_id).collect();
+                self.wake_the_next(now)
+            }
+            (At::Waking(wake), saw) => match wake.next(saw, now) {
+                Do::Finish(outcome) => {
+                    if let Outcome::Redeliver(why) = outcome {
+                        self.failed = Some(why);
+                    }
+                    self.wake_the_next(now)
+                }
+                effect => effect,
+            },
             (_, Saw::Failed(why)) => Do::Finish(Outcome::Redeliver(why)),
-            (at, saw) => Do::Finish(Outcome::Redeliver(super::Why { text: format!("{saw:?} in {at:?}"), denied: false })),
+            (at, saw) => Do::Finish(Outcome::Redeliver(Why::new(format!("{saw:?} in {at:?}")))),
         }
     }
 }

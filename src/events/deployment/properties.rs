@@ -90,6 +90,10 @@ impl GateProperties {
         let given = Given(properties);
         let (Ok(Some(addr)), Ok(Some(repository_name))) = (given.text("addr"), given.text("repositoryName")) else { return Err(BadProperties::NoImage) };
         given.refuse_unknown()?;
+        if !is_repository_name(repository_name) {
+            let reason = format!("is `{}`, no name of an ECR repository", shown(repository_name));
+            return Err(bad("repositoryName", reason, "give 2 to 256 lowercase letters, digits, `.`, `_`, `-` and `/`"));
+        }
         let image = given.image()?;
         let image_digest = given.digest("imageDigest")?;
         if let (ImageRef::Digest(named), Some(known)) = (&image, &image_digest)
@@ -111,6 +115,17 @@ impl GateProperties {
             polling_timeout_s: given.polling_timeout_s()?,
         })
     }
+}
+
+/// ECR's own rule for names: parts of letters and digits, with single separators in between. Asking ECR with anything else only
+/// gets an error.
+fn is_repository_name(name: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_part = |part: &str| {
+        let (first, last) = (part.bytes().next(), part.bytes().next_back());
+        first.is_some_and(is_word) && last.is_some_and(is_word) && part.bytes().all(|b| is_word(b) || matches!(b, b'.' | b'_' | b'-'))
+    };
+    (2..=256).contains(&name.len()) && name.split('/').all(is_part)
 }
 
 /// The same properties, the same hash, in whatever order they come: by it a rollback finds what was answered before.

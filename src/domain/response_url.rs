@@ -7,7 +7,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ResponseUrl(String);
 
 /// Why nothing is sent there. Holds nothing of the URL; for a log there is [`ResponseUrl::host`].
