@@ -12,6 +12,7 @@ pub mod requests;
 pub mod verdicts;
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -35,8 +36,6 @@ pub struct Settings {
     pub scan_queue_url: String,
     pub findings_bucket: String,
     pub policy: Policy,
-    /// Whether a refusal can be the first moments of a role: where one was made together with the deployment that asks.
-    pub roles_may_be_fresh: bool,
     /// The one origin, besides CloudFormation's own, to which an answer may go. Tests alone set it.
     pub test_answer_origin: Option<String>,
 }
@@ -57,7 +56,6 @@ impl Settings {
             scan_queue_url: text("SCAN_QUEUE_URL"),
             findings_bucket: text("FINDINGS_BUCKET"),
             policy,
-            roles_may_be_fresh: false,
             test_answer_origin: look_up("TEST_ANSWER_ORIGIN").filter(|origin| !origin.is_empty()),
         })
     }
@@ -78,6 +76,7 @@ impl Settings {
 /// All adapters, built once at start.
 pub struct Aws {
     pub settings: Settings,
+    role_may_be_fresh: AtomicBool,
     pub ecr: ecr::Ecr,
     pub inspector: inspector::Inspector,
     pub verdicts: verdicts::Verdicts,
@@ -104,8 +103,23 @@ impl Aws {
             queue: queue::Queue::new(config, &settings),
             stacks: cloudformation::Stacks::new(config),
             answers: cloudformation::Answers::new(),
+            role_may_be_fresh: AtomicBool::new(false),
             settings,
         }
+    }
+
+    /// A refusal can be the first moments of a role: this function answers in the deployment that makes its role.
+    pub fn with_a_role_that_may_be_fresh(mut self) -> Self {
+        self.role_may_be_fresh = AtomicBool::new(true);
+        self
+    }
+
+    pub fn role_may_be_fresh(&self) -> bool {
+        self.role_may_be_fresh.load(Ordering::Relaxed)
+    }
+
+    pub fn role_is_not_fresh(&self) {
+        self.role_may_be_fresh.store(false, Ordering::Relaxed);
     }
 }
 

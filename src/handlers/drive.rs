@@ -29,7 +29,12 @@ pub async fn drive(mut protocol: impl Protocol, aws: &Aws) -> Result<String, Han
                 let name = name(&effect);
                 fault_point(&effect);
                 let mut outcome = perform(effect.clone(), aws).await;
-                while outcome.as_ref().is_err_and(|why| why.denied) && aws.settings.roles_may_be_fresh && began.elapsed() < FRESH_ROLE {
+                while outcome.as_ref().is_err_and(|why| why.denied) && aws.role_may_be_fresh() {
+                    if began.elapsed() >= FRESH_ROLE {
+                        // It was not that. Nobody has to wait for it again.
+                        aws.role_is_not_fresh();
+                        break;
+                    }
                     tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS + u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 500))).await;
                     outcome = perform(effect.clone(), aws).await;
                 }

@@ -21,7 +21,7 @@ impl Asked {
     pub fn new(request: Value) -> Self {
         let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
         let account = text("StackId").split(':').nth(4).unwrap_or_default().to_owned();
-        let token = text("ResponseURL").rsplit('/').next().unwrap_or_default().to_owned();
+        let token = text("ResponseURL").split('?').next().and_then(|url| url.rsplit('/').next()).unwrap_or_default().to_owned();
         Self { account, token, request, at: Instant::now() }
     }
 

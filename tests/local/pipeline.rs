@@ -39,6 +39,11 @@ impl Pipeline {
         self.output(&format!("{lane}QueueUrl"))
     }
 
+    /// Where Lambda puts what on-deploy fails on for good.
+    pub fn failures(&self) -> &str {
+        self.output("OnDeployFailuresUrl")
+    }
+
     pub fn dead_letters(&self, lane: &str) -> &str {
         self.output(&format!("{lane}DeadLettersUrl"))
     }
@@ -119,15 +124,21 @@ impl Story {
 
     /// The same, with more in the functions' environment.
     pub async fn pipeline_with(&self, environment: &[(&str, &str)]) -> Pipeline {
+        let all: Vec<_> = environment.iter().map(|(variable, value)| ("on-", *variable, *value)).collect();
+        self.pipeline_where(&all).await
+    }
+
+    /// The same, for the functions whose names begin so.
+    pub async fn pipeline_where(&self, environment: &[(&str, &str, &str)]) -> Pipeline {
         let mut template = template("ecr-scan-verifier").clone();
         for function in
             template["Resources"].as_object_mut().into_iter().flat_map(|all| all.values_mut()).filter(|part| part["Type"] == "AWS::Lambda::Function")
         {
             let properties = &mut function["Properties"];
             let name = properties["FunctionName"].as_str().and_then(|name| name.strip_prefix(&format!("ecr-scan-verifier-{PIPELINE}-")));
-            let key = code::key(name.expect("the functions' names are fixed"));
-            properties["Code"]["S3Key"] = key.into();
-            for (variable, value) in environment {
+            let name = name.expect("the functions' names are fixed").to_owned();
+            properties["Code"]["S3Key"] = code::key(&name).into();
+            for (_, variable, value) in environment.iter().filter(|(function, ..)| name.starts_with(function)) {
                 properties["Environment"]["Variables"][*variable] = (*value).into();
             }
         }

@@ -685,7 +685,8 @@ impl Scans {
     /// Makes a request known, so that an answer to it can be checked; returns it with its ResponseURL.
     pub fn expect_answer(&self, mut request: Value) -> Asked {
         let token = request["RequestId"].as_str().expect("a RequestId").to_owned();
-        request["ResponseURL"] = json!(format!("{}/_plane/answer/{token}", self.plane.origin()));
+        let signed = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        request["ResponseURL"] = json!(format!("{}/_plane/answer/{token}?X-Amz-Date={signed}", self.plane.origin()));
         let asked = Asked::new(request);
         self.plane.state().answers.asked(asked.clone());
         asked

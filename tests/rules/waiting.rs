@@ -6,7 +6,7 @@ use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::scan::Hints;
 use ecr_scan_verifier::domain::protocol::wake::By;
 use ecr_scan_verifier::domain::protocol::{Outcome, Resolved};
-use ecr_scan_verifier::domain::request::{AskedScan, Forward, Request, RequestKind, Stage};
+use ecr_scan_verifier::domain::request::{AskedScan, Data, Forward, Request, RequestKind, Stage};
 use ecr_scan_verifier::domain::scan::{Answered, ScanSource};
 
 use crate::world::*;
@@ -31,6 +31,10 @@ fn parked(request: &Request) -> World {
     world.did.clear();
     world.look_again.clear();
     world
+}
+
+fn data_of(image: &str) -> Data {
+    Data::admitted(create(image).gate.as_ref().unwrap(), &digest(image), "PASS", None)
 }
 
 /// Lets timers ring until nobody waits any more; how many rang.
@@ -463,6 +467,7 @@ fn a_rollback_that_nobody_may_ask_about_is_known_by_what_it_swaps() {
         (None, false),
     ] {
         let mut world = World { forward: forward.clone(), now: 1000, broken: vec![("ReadStack", true)], ..World::default() };
+        world.data.insert("good".into(), data_of("x"));
         world.scans("x", [complete(BASIC, 60, &[finding("CVE-1", "CRITICAL")])]);
         world.deploys(back());
         let expected = if rolls_back { "ROLLBACK_UNVERIFIED" } else { "BLOCK" };

@@ -8,5 +8,6 @@ mod local;
 mod faults;
 mod harness;
 mod images;
+mod parking;
 mod spine;
 mod stand_in;

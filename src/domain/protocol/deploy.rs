@@ -328,11 +328,12 @@ impl Deploy {
             Seen::Block { at, .. } => Some(*at),
             _ => None,
         });
-        let data = Data::admitted(gate, &images.digest, if blocks { "BLOCK" } else { "PASS" }, scanned_at.min());
+        let verdict = if blocks { "BLOCK" } else { "PASS" };
+        let data = Data::admitted(gate, &images.digest, verdict, scanned_at.min());
         let digests =
             std::iter::once(images.digest.clone()).chain(images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest));
         let admission = Admission { repository: Some(gate.repository.clone()), digests: digests.collect(), policy: Some(gate.policy.clone()), data };
-        self.admit(admission, now)
+        self.admit(verdict, admission, now)
     }
 
     /// No complete result: wait for one, as long as there is time.
@@ -626,10 +627,11 @@ impl Deploy {
         let images = rows.0.values().filter(|row| Some(&row.of) == root.as_ref() && Some(&row.digest) != root.as_ref()).map(|row| row.digest.clone());
         let digests = root.iter().cloned().chain(images).collect();
         let repository = gate.map(|gate| gate.repository);
-        self.admit(Admission { repository, digests, policy, data }, now)
+        let verdict = if self.known.stack_denied { "ROLLBACK_UNVERIFIED" } else { "ROLLBACK" };
+        self.admit(verdict, Admission { repository, digests, policy, data }, now)
     }
 
-    fn admit(&mut self, admission: Admission, now: Timestamp) -> Do {
+    fn admit(&mut self, verdict: &str, admission: Admission, now: Timestamp) -> Do {
         if self.is_update() && self.known.rows.is_none() {
             return self.ask(Asked::Rows, Do::ReadRows { stack_key: self.request.stack_key() });
         }
@@ -641,12 +643,8 @@ impl Deploy {
         let is_known = !keys.is_empty();
         let admitted = self.known.rows.iter().flat_map(|rows| &rows.0).filter(|(_, row)| row.is_admitted).map(|(key, _)| key);
         let replaced = admitted.filter(|key| is_known && !keys.contains(*key)).cloned().collect();
-        let verdict = match (admission.data.verdict.as_str(), self.known.stack_denied) {
-            ("ROLLBACK", true) => "ROLLBACK_UNVERIFIED".to_owned(),
-            (verdict, _) => verdict.to_owned(),
-        };
         let answer = Answer::new(&self.request, &Ruling::Success(Some(admission.data.clone())));
-        self.record(Record { answer, decided_at: now, admitted: Some(admission), replaced, verdict, why: String::new() })
+        self.record(Record { answer, decided_at: now, admitted: Some(admission), replaced, verdict: verdict.to_owned(), why: String::new() })
     }
 
     fn record(&mut self, record: Record) -> Do {
