@@ -38,19 +38,34 @@ enum Command {
         /// The file, or `-` for standard input.
         file: String,
     },
-    /// Everything that is recorded of one image: verdict, evidence, findings, and who deploys it.
+    /// Everything that is recorded of one image: verdict, evidence, findings, who deploys it and who waits for it.
     ///
     /// Exit code 0: recorded. 3: nothing is recorded of it. 1: could not look.
     #[cfg(feature = "aws")]
     Explain {
-        /// The pipeline's name; it names the tables.
-        #[arg(long, env = "ECR_SCAN_VERIFIER_PIPELINE")]
-        pipeline: String,
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        format: Format,
+        #[command(flatten)]
+        pipeline: PipelineArgs,
         /// sha256:..., REPOSITORY@sha256:... or REPOSITORY:TAG
         image: String,
     },
+    /// Which deployments wait for a scan: for what, since when and until when.
+    ///
+    /// Exit code 0, also when nobody waits. 1: could not look.
+    #[cfg(feature = "aws")]
+    Waiters {
+        #[command(flatten)]
+        pipeline: PipelineArgs,
+    },
+}
+
+#[cfg(feature = "aws")]
+#[derive(Args)]
+struct PipelineArgs {
+    /// The pipeline's name; it names the tables.
+    #[arg(long, env = "ECR_SCAN_VERIFIER_PIPELINE")]
+    pipeline: String,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 #[derive(Args)]
@@ -106,20 +121,32 @@ fn run(command: Command) -> Outcome {
         }
         Command::ReadEvent { format, file } => with_input("read-event", &file, |input| cli::read_event::read_event(input, matches!(format, Format::Json))),
         #[cfg(feature = "aws")]
-        Command::Explain { pipeline, format, image } => explain(&pipeline, &image, format.into()),
+        Command::Explain { pipeline, image } => explain(&pipeline, &image),
+        #[cfg(feature = "aws")]
+        Command::Waiters { pipeline } => waiters(&pipeline),
     }
 }
 
 #[cfg(feature = "aws")]
 #[tokio::main(flavor = "current_thread")]
-async fn explain(pipeline: &str, image: &str, format: cli::Format) -> Outcome {
+async fn waiters(pipeline: &PipelineArgs) -> Outcome {
+    cli::waiters::waiters(&connect(pipeline).await, pipeline.format.into()).await
+}
+
+#[cfg(feature = "aws")]
+async fn connect(pipeline: &PipelineArgs) -> ecr_scan_verifier::aws::Aws {
     use ecr_scan_verifier::aws::{Aws, Settings};
+    Aws::connect(Settings::of_pipeline(&pipeline.pipeline)).await
+}
+
+#[cfg(feature = "aws")]
+#[tokio::main(flavor = "current_thread")]
+async fn explain(pipeline: &PipelineArgs, image: &str) -> Outcome {
     let named = match cli::explain::Named::parse(image) {
         Ok(named) => named,
         Err(error) => return Outcome::failed(format!("explain: {error}\n")),
     };
-    let aws = Aws::connect(Settings::of_pipeline(pipeline)).await;
-    cli::explain::explain(&aws, &named, format).await
+    cli::explain::explain(&connect(pipeline).await, &named, pipeline.format.into()).await
 }
 
 fn with_input(command: &str, file: &str, read: impl FnOnce(&[u8]) -> Outcome) -> Outcome {

@@ -2,13 +2,16 @@
 //!
 //! Exit 0: recorded; 3: nothing is recorded of it; 1: could not look (no credentials, no table, no such tag).
 
+use jiff::Timestamp;
 use serde::Serialize;
 
+use super::waiters::Waiter;
 use super::{Format, Outcome};
 use crate::aws::Aws;
 use crate::aws::deployments::Deployment;
+use crate::aws::requests::OpenRequest;
 use crate::domain::finding::{Counts, Finding};
-use crate::domain::head::{Head, Kind};
+use crate::domain::head::{Child, Head, Kind};
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::judge::judge;
 use crate::domain::message::finding_line;
@@ -84,6 +87,7 @@ async fn gather(aws: &Aws, named: &Named) -> Result<Vec<Explained>, Why> {
         }
     }
     heads.extend(images);
+    let open = aws.requests.open().await?;
     let mut explained = Vec::new();
     for head in heads {
         let facts = match head.valid_result() {
@@ -93,9 +97,32 @@ async fn gather(aws: &Aws, named: &Named) -> Result<Vec<Explained>, Why> {
         let policies = aws.deployments.policies(&head.repository, &head.digest).await?;
         let mut deployments = aws.deployments.of_image(&head.digest).await?;
         deployments.retain(|deployment| deployment.repository == head.repository.arn());
-        explained.push(Explained { head, facts, policies, deployments });
+        let waiting = open.iter().filter(|request| waits_for(request, &head)).cloned().collect();
+        explained.push(Explained { head, facts, policies, deployments, waiting, verdict: String::new() });
+    }
+    let verdicts: Vec<String> = explained.iter().map(|it| verdict_of(&it.head, &explained)).collect();
+    for (it, verdict) in explained.iter_mut().zip(verdicts) {
+        it.verdict = verdict;
     }
     Ok(explained)
+}
+
+/// Whether this open request hangs on that image: itself, or an index that holds it.
+fn waits_for(request: &OpenRequest, head: &Head) -> bool {
+    request.repository == head.repository.name && std::iter::once(&head.digest).chain(&head.parents).any(|digest| digest.as_str() == request.digest)
+}
+
+/// The pipeline's verdict. An index has none of its own: the worst of its images decides.
+fn verdict_of(head: &Head, all: &[Explained]) -> String {
+    let Kind::Index(children) = &head.kind else { return head.verdict.clone() };
+    let known = |child: &Child| all.iter().map(|it| &it.head).find(|it| it.digest == child.digest && it.repository == head.repository);
+    let verdicts: Vec<(&Child, &str)> = children.iter().map(|child| (child, known(child).map_or("PENDING (NOT_FOUND)", |it| it.verdict.as_str()))).collect();
+    let worst = ["BLOCK", "UNSCANNED", "PENDING"].into_iter().find_map(|word| verdicts.iter().find(|(_, verdict)| verdict.starts_with(word)));
+    match worst {
+        Some((child, verdict)) => format!("{verdict}, its image {child}"),
+        None if verdicts.is_empty() => "PENDING (no images)".to_owned(),
+        None => "PASS".to_owned(),
+    }
 }
 
 async fn resolve(aws: &Aws, named: &Named) -> Result<ImageDigest, Why> {
@@ -114,6 +141,9 @@ struct Explained {
     /// Of the deployments that live on it.
     policies: Vec<Policy>,
     deployments: Vec<Deployment>,
+    waiting: Vec<OpenRequest>,
+    /// The pipeline's.
+    verdict: String,
 }
 
 impl Explained {
@@ -122,7 +152,7 @@ impl Explained {
         by_facts.or_else(|| self.head.blocking_under(policy).and_then(|blocking| usize::try_from(blocking).ok()))
     }
 
-    fn verdict(&self, policy: &Policy) -> &'static str {
+    fn verdict_by(&self, policy: &Policy) -> &'static str {
         match (self.blocking(policy), self.head.complete()) {
             (Some(blocking), Some(_)) if blocking > 0 => "BLOCK",
             (Some(0), Some((_, true))) => "PASS",
@@ -132,7 +162,7 @@ impl Explained {
 
     fn in_words(&self) -> String {
         let Head { digest, repository, kind, tags, .. } = &self.head;
-        let mut lines = vec![format!("{}@{digest}", repository.name), format!("  verdict      {} (by the pipeline's policy)", self.head.verdict)];
+        let mut lines = vec![format!("{}@{digest}", repository.name), format!("  verdict      {} (by the pipeline's policy)", self.verdict)];
         let mut say = |what: &str, text: String| lines.push(format!("  {what:<12} {text}"));
         if !tags.is_empty() {
             say("tags", tags.join(", "));
@@ -146,10 +176,14 @@ impl Explained {
             say("findings", if result.counts.is_empty() { "none".to_owned() } else { result.counts.to_string() });
         }
         for policy in &self.policies {
-            say("judged", format!("{} by {} {}", self.verdict(policy), policy.severity, policy.canonical()));
+            say("judged", format!("{} by {} {}", self.verdict_by(policy), policy.severity, policy.canonical()));
         }
         for deployment in &self.deployments {
             say("deployed", format!("{} ({}, since {})", deployment.stack, deployment.state, deployment.since));
+        }
+        for request in &self.waiting {
+            let until = request.due.map(|due| format!(", until {due}")).unwrap_or_default();
+            say("waiting", format!("{} ({}, since {}{until})", request.stack, request.state, request.since));
         }
         lines.extend(self.findings().iter().map(|finding| format!("  {}", finding_line(finding))));
         lines.join("\n") + "\n"
@@ -200,6 +234,7 @@ struct ImageReport<'a> {
     findings: &'a [Finding],
     policies: Vec<PolicyReport>,
     deployments: Vec<DeploymentReport<'a>>,
+    waiting: Vec<Waiter<'a>>,
 }
 
 #[derive(Serialize)]
@@ -240,7 +275,7 @@ impl<'a> ImageReport<'a> {
             tags: &head.tags,
             kind: &head.kind,
             parents: &head.parents,
-            verdict: &head.verdict,
+            verdict: &explained.verdict,
             scan_state: head.state().word().to_owned(),
             settled: head.complete().is_some_and(|(_, settled)| settled),
             counts: result.map(|result| result.counts.clone()).unwrap_or_default(),
@@ -259,7 +294,7 @@ impl<'a> ImageReport<'a> {
                 .map(|policy| PolicyReport {
                     policy: policy.canonical(),
                     hash: policy.hash().to_string(),
-                    verdict: explained.verdict(policy),
+                    verdict: explained.verdict_by(policy),
                     blocking: explained.blocking(policy),
                 })
                 .collect(),
@@ -268,6 +303,7 @@ impl<'a> ImageReport<'a> {
                 .iter()
                 .map(|it| DeploymentReport { stack: &it.stack, image: &it.image, state: &it.state, since: &it.since })
                 .collect(),
+            waiting: explained.waiting.iter().map(|request| Waiter::of(request, Timestamp::now())).collect(),
         }
     }
 }

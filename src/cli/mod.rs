@@ -4,6 +4,8 @@
 pub mod explain;
 pub mod judge;
 pub mod read_event;
+#[cfg(feature = "aws")]
+pub mod waiters;
 
 /// What a command has to say, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

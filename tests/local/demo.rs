@@ -122,6 +122,8 @@ async fn tell(say: &Teller, story: &Story, aws: &LocalAws) -> Result<(), Surpris
     say.line("CloudFormation", "rolled back; what waits for the gate was never made");
     println!();
 
+    who_waits(say, story, &pipeline, aws).await?;
+
     let image = format!("{REPOSITORY}:{}", bad.tag());
     say.line("a developer", &format!("asks: ecr-scan-verifier explain {image}"));
     println!();
@@ -129,6 +131,46 @@ async fn tell(say: &Teller, story: &Story, aws: &LocalAws) -> Result<(), Surpris
     quote(&explained);
     expect(explained.contains(bad.digest()) && explained.contains("CVE-2024-3094"), || "`explain` does not say why".to_owned())?;
     save_answer(story, &bad).await
+}
+
+/// Deploy first, scan later; and a scan whose event is lost.
+async fn who_waits(say: &Teller, story: &Story, pipeline: &Pipeline, aws: &LocalAws) -> Result<(), Surprise> {
+    for (tag, stack, event) in [("1.4.3", "payments-waits", true), ("1.4.4", "payments-lost", false)] {
+        let image = push(say, story, tag).await?;
+        say.line("CloudFormation", &format!("deploys {REPOSITORY}:{tag} in the stack {stack}, before its scan has ended"));
+        let known = story.scans.answers().len();
+        story.begin(stack, &Gate::on(&image)).await;
+        let open = |row: &serde_json::Value| row["state"] == "open" && row["digest"] == image.digest();
+        story.row(&pipeline.table("requests"), open).await;
+        say.line("the gate", "parked the request and went away: nothing runs while it waits");
+        if event {
+            say.line("an operator", "asks: ecr-scan-verifier waiters");
+            println!();
+            let waiters = cli(aws, &["waiters", "--pipeline", PIPELINE])?;
+            quote(&waiters);
+            println!();
+            expect(waiters.contains(image.digest()) && !waiters.contains("http"), || "`waiters` does not show who waits".to_owned())?;
+        }
+        story.only_timers_look(pipeline, &image).await;
+        let found = Findings::none();
+        let began = Instant::now();
+        story.scans.say(&image.scanned, [Scan::Complete(found.clone())]);
+        if event {
+            story.tell(&Event::scanned(&image, &found)).await;
+            say.line("ECR", &format!("scanned {tag}: no findings"));
+        } else {
+            say.line("ECR", &format!("scanned {tag}: no findings, and its event is lost"));
+        }
+        let answered = || async { story.scans.answers().get(known).map(|_| ()) };
+        story.until(Duration::from_secs(60), answered).await.ok_or_else(|| Surprise(format!("nobody answered {stack}")))?;
+        let by = if event { "on-scan" } else { "a timer" };
+        say.line(by, &format!("released it, {} ms after the scan had ended", began.elapsed().as_millis()));
+        let status = story.settled(stack).await.status;
+        expect(status == "CREATE_COMPLETE", || format!("the stack {stack} is {status}"))?;
+        say.line("CloudFormation", "made what waited for the gate: CREATE_COMPLETE");
+        println!();
+    }
+    Ok(())
 }
 
 /// A push by a developer, and what on-push makes of it: nobody else scans this repository, so it asks ECR to.

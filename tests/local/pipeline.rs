@@ -1,7 +1,7 @@
 //! The product on the local AWS: the pipeline's stack and the gates' stacks, as the example app synthesizes them (`make synth`).
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -152,6 +152,17 @@ impl Story {
     pub async fn verdict(&self, pipeline: &Pipeline, image: &Image, verdict: &str) -> Value {
         let is_head = Pipeline::is_head_of(image);
         self.row(&pipeline.table("verdicts"), |row| is_head(row) && row["verdict"].as_str().is_some_and(|text| text.starts_with(verdict))).await
+    }
+
+    /// Waits until on-scan has looked once for the deployment that waits for this image: from now on only timers look.
+    pub async fn only_timers_look(&self, pipeline: &Pipeline, image: &Image) {
+        let asked = || async {
+            let sent = self.scans.calls("SendMessage");
+            let is_ours = |body: &str| body.contains("look-again") && body.contains("requestId") && body.contains(image.digest());
+            sent.iter().any(|call| is_ours(&String::from_utf8_lossy(&call.body))).then_some(())
+        };
+        self.until(Duration::from_secs(30), asked).await.expect("on-deploy asks on-scan to look");
+        self.drained(pipeline.queue("Scan")).await;
     }
 
     /// Creates a gate's stack; CloudFormation goes on by itself. `settled` waits for it.

@@ -761,7 +761,7 @@ impl Deploy {
     /// The older ones among the open requests of this resource, the oldest last.
     fn older(&self, mut waiting: Vec<Waiting>) -> Vec<String> {
         waiting.retain(|waiting| waiting.request_id != self.request.request_id && waiting.asked_at <= self.request.asked_at);
-        waiting.sort_by(|a, b| b.asked_at.cmp(&a.asked_at));
+        waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.asked_at));
         waiting.into_iter().map(|waiting| waiting.request_id).collect()
     }
 
