@@ -18,6 +18,8 @@ pub enum Fault {
         code: &'static str,
         message: &'static str,
     },
+    /// Not carried out: this is what AWS says, in its own form.
+    Says(String),
     /// The connection is closed, nothing was done.
     Cut,
     /// It was done, but the caller never hears of it.

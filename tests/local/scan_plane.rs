@@ -184,6 +184,7 @@ impl ScanPlane {
             Fault::ServerError => Reply::Answer(arrived.error(500, "InternalServerError", "An error on the server side")),
             Fault::AccessDenied => Reply::Answer(arrived.error(400, "AccessDeniedException", "User is not authorized to perform this operation")),
             Fault::Error { status, code, message } => Reply::Answer(arrived.error(status, code, message)),
+            Fault::Says(body) => Reply::Answer(Response::new(Full::new(Bytes::from(body)))),
             Fault::Cut => Reply::Cut,
             Fault::LoseAnswer => {
                 self.carry_out(arrived, http).await;

@@ -307,6 +307,36 @@ fn a_count_above_the_list_is_running_twice_and_then_a_disagreement() {
 }
 
 #[test]
+fn readings_within_seconds_do_not_make_a_disagreement() {
+    let above = |read_at| {
+        let counts = Counts::from(std::collections::BTreeMap::from([("HIGH".to_owned(), 2)]));
+        let report = Report { status: Some("COMPLETE".into()), completed_at: Some(at(5)), listed: true, stated_counts: Some(counts), ..Report::default() };
+        News::Scan(reading(ScanSource::Basic, read_at, Answered::Findings(report)))
+    };
+    assert_eq!(after(&[above(10), above(11), above(12), above(13)]).state(), ScanState::Running, "the list may still be filling up");
+}
+
+#[test]
+fn a_reading_that_comes_late_and_differed_breaks_the_run() {
+    let clean = |read_at| News::Scan(reading(ScanSource::Enhanced, read_at, complete(ScanSource::Enhanced, 5, &[])));
+    let found = News::Scan(reading(ScanSource::Enhanced, 20, complete(ScanSource::Enhanced, 5, &[finding("CVE-1", "CRITICAL")])));
+    assert!(matches!(after(&[clean(10), clean(35)]).complete(), Some((_, true))));
+    let head = after(&[clean(10), clean(35), found]);
+    assert!(matches!(head.complete(), Some((_, false))), "in between it was read with a finding");
+    assert!(matches!(apply(Some(&head), &clean(55)).unwrap().complete(), Some((_, true))));
+}
+
+/// A replica that lags behind may answer with the scan before: that answer loses, and still nothing is certain.
+#[test]
+fn an_older_scan_that_is_read_later_puts_the_newer_one_in_doubt() {
+    let scan = |read_at, completed, list: &[_]| News::Scan(reading(ScanSource::Basic, read_at, complete(ScanSource::Basic, completed, list)));
+    let news = [scan(20, 10, &[]), scan(25, 5, &[finding("CVE-1", "CRITICAL")])];
+    let head = after(&news);
+    assert_eq!(head.complete().map(|(result, settled)| (result.completed_at, settled)), Some((at(10), false)));
+    assert!(matches!(apply(Some(&head), &scan(30, 10, &[])).unwrap().complete(), Some((_, true))));
+}
+
+#[test]
 fn what_the_scanner_takes_back_does_not_count_any_more() {
     let clean = |read_at| News::Scan(reading(ScanSource::Basic, read_at, complete(ScanSource::Basic, 5, &[])));
     let word = |read_at, word: &str| News::Scan(reading(ScanSource::Basic, read_at, crate::world::status(word)));

@@ -71,6 +71,19 @@ fn what_is_not_final_is_looked_at_again_three_times_and_no_more() {
 }
 
 #[test]
+fn an_index_is_not_looked_at_again() {
+    let mut world = World::default();
+    world.scans("index", [Answered::NoScan]);
+    world.scan_ends("index");
+    assert_eq!(world.look_again.len(), 1, "nobody knows yet what it is");
+    world.look_again.clear();
+    world.heads.get_mut(&digest("index")).unwrap().kind = ecr_scan_verifier::domain::head::Kind::Index(vec![child("amd", "linux/amd64")]);
+    world.now += 100;
+    world.scan_ends("index");
+    assert!(world.look_again.is_empty());
+}
+
+#[test]
 fn two_equal_readings_make_a_pass() {
     let mut world = World { registry: ScanSource::Enhanced, ..World::default() };
     world.scans("app", [complete(ScanSource::Enhanced, 50, &[])]);

@@ -409,6 +409,61 @@ async fn a_rollback_that_nobody_may_ask_about_is_known_by_what_it_swaps() {
 }
 
 #[tokio::test]
+async fn a_rollback_to_an_image_that_is_gone_succeeds_and_waits_for_a_busy_cloudformation() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    let (good, bad) = (story.push("payments-api", "stable").await, story.push("payments-api", "1.4.2").await);
+    ends(&story, &good, &clean()).await;
+    ends(&story, &bad, &critical()).await;
+    story.verdict(&pipeline, &good, "PASS").await;
+    story.verdict(&pipeline, &bad, "BLOCK").await;
+    assert_eq!(story.deploy("payments", &Gate::on(&good)).await.status, "CREATE_COMPLETE");
+    let gone = Fault::Error { status: 400, code: "RepositoryNotFoundException", message: "it is gone" };
+    story.scans.on("BatchGetImage").with("stable").always().meets(gone);
+    // The SDK gives up after three tries, and the function goes on by itself.
+    story.scans.on("DescribeStacks").with("Action=DescribeStacks").times(4).meets(Fault::Throttle);
+    assert_eq!(story.update("payments", &Gate::by_digest(&bad)).await.status, "UPDATE_ROLLBACK_COMPLETE");
+    let back = story.scans.answers().into_iter().rfind(|answer| answer.asked.kind() == "Update").expect("an answer to the rollback");
+    assert_eq!((back.is_success(), back.data("ImageDigest")), (true, good.digest()));
+    assert!(story.scans.calls("DescribeStacks").iter().filter(|call| call.met.is_some()).count() == 4, "all four were met");
+}
+
+#[tokio::test]
+async fn a_nested_stack_rolls_back_with_its_parent() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    let bad = story.push("payments-api", "1.4.2").await;
+    ends(&story, &bad, &critical()).await;
+    story.verdict(&pipeline, &bad, "BLOCK").await;
+    let mut update = Gate::by_digest(&bad).request(&pipeline);
+    update["RequestType"] = json!("Update");
+    update["PhysicalResourceId"] = json!("c8");
+    update["OldResourceProperties"] = json!({});
+    let mut asked = story.expect_answer(update);
+    let nested = asked.request["StackId"].as_str().expect("a stack").to_owned();
+    let parent = nested.replace("stack/direct/", "stack/parent/");
+    let describes = |id: &str, status: &str, parent: &str| {
+        let parent = if parent.is_empty() { String::new() } else { format!("<ParentId>{parent}</ParentId>") };
+        let stack = format!(
+            "<StackId>{id}</StackId><StackName>x</StackName><CreationTime>2026-03-14T09:26:53Z</CreationTime><StackStatus>{status}</StackStatus>{parent}"
+        );
+        let result = format!("<DescribeStacksResult><Stacks><member>{stack}</member></Stacks></DescribeStacksResult>");
+        Fault::Says(format!(r#"<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">{result}</DescribeStacksResponse>"#))
+    };
+    // The nested stack had been updated already: going back is one more update for it.
+    story.scans.on("DescribeStacks").with("direct").always().meets(describes(&nested, "UPDATE_IN_PROGRESS", &parent));
+    story.scans.on("DescribeStacks").with("parent").times(1).meets(describes(&parent, "UPDATE_IN_PROGRESS", ""));
+    story.scans.on("DescribeStacks").with("parent").always().meets(describes(&parent, "UPDATE_ROLLBACK_IN_PROGRESS", ""));
+    story.invoke_later(&pipeline.function("on-deploy"), &asked.request).await;
+    assert!(!story.answer_to(&asked).await.is_success(), "the parent is only updating");
+    asked.request["RequestId"] = json!("nested-1111-4111-8111-111111111111");
+    let asked = story.expect_answer(asked.request);
+    story.invoke_later(&pipeline.function("on-deploy"), &asked.request).await;
+    let answer = story.answer_to(&asked).await;
+    assert_eq!((answer.is_success(), answer.data("Verdict")), (true, "ROLLBACK"));
+}
+
+#[tokio::test]
 async fn a_role_that_is_seconds_old_does_not_fail_the_first_deployment() {
     let story = Story::new().await;
     let pipeline = story.pipeline().await;

@@ -1,0 +1,107 @@
+//! Four ways to get it wrong, put around the machines that ship or into the tables of the model. Each has to be found.
+
+use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Saw};
+use jiff::Timestamp;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seed {
+    /// on-deploy looks, then registers.
+    LooksFirst,
+    /// The claim only keeps others out for a while: whoever comes after that judges again.
+    AnswerNotStored,
+    /// The next timer is sent when everything else is done, and only if the request still waits.
+    TimerLast,
+    /// Nobody takes over from a claimer that died.
+    EndlessLease,
+}
+
+/// Exchanges [`Do::Register`] and the look at the rows after it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LooksFirst<P> {
+    machine: P,
+    at: Look,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Look {
+    NotYet,
+    /// The look has been asked for in place of this.
+    Early(Box<Do>),
+    /// What it saw.
+    Seen(Box<Saw>),
+    Over,
+}
+
+impl<P> LooksFirst<P> {
+    pub fn new(machine: P) -> Self {
+        Self { machine, at: Look::NotYet }
+    }
+}
+
+impl<P: Protocol> Protocol for LooksFirst<P> {
+    fn next(&mut self, saw: Saw, now: Timestamp) -> Do {
+        if let Look::Early(register) = &self.at {
+            let register = (**register).clone();
+            self.at = Look::Seen(Box::new(saw));
+            return register;
+        }
+        let effect = self.machine.next(saw, now);
+        match (std::mem::replace(&mut self.at, Look::Over), effect) {
+            (Look::NotYet, Do::Register { request, url, due, images, since }) => {
+                let gate = request.gate.as_ref().expect("what registers is well formed");
+                let look = Do::ReadHeads { repository: gate.repository.clone(), digests: images.digests().cloned().collect() };
+                self.at = Look::Early(Box::new(Do::Register { request, url, due, images, since }));
+                look
+            }
+            (Look::Seen(seen), Do::ReadHeads { .. }) => self.machine.next(*seen, now),
+            (at, effect) => {
+                self.at = at;
+                effect
+            }
+        }
+    }
+}
+
+/// Keeps [`Do::SendTimer`] and [`Do::AdvanceTimer`] back until the machine has finished.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TimerLast<P> {
+    machine: P,
+    kept: Vec<Do>,
+    /// How the machine has finished, as soon as it has.
+    outcome: Option<Outcome>,
+}
+
+impl<P> TimerLast<P> {
+    pub fn new(machine: P) -> Self {
+        Self { machine, kept: Vec::new(), outcome: None }
+    }
+
+    fn send_or_finish(&mut self) -> Do {
+        if self.kept.is_empty() { Do::Finish(self.outcome.take().expect("it has finished")) } else { self.kept.remove(0) }
+    }
+}
+
+impl<P: Protocol> Protocol for TimerLast<P> {
+    fn next(&mut self, saw: Saw, now: Timestamp) -> Do {
+        if self.outcome.is_some() {
+            return self.send_or_finish();
+        }
+        let mut effect = self.machine.next(saw, now);
+        loop {
+            match effect {
+                Do::SendTimer { .. } | Do::AdvanceTimer { .. } => {
+                    self.kept.push(effect);
+                    effect = self.machine.next(Saw::Done, now);
+                }
+                Do::Finish(outcome) => {
+                    if !matches!(&outcome, Outcome::Done(what) if what.starts_with("waits for")) {
+                        self.kept.clear();
+                    }
+                    self.outcome = Some(outcome);
+                    return self.send_or_finish();
+                }
+                effect => return effect,
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What a world starts with: who asks for what and when, what the scanner says one word after the other, and how much may go
+//! wrong.
+
+use ecr_scan_verifier::domain::finding::{Counts, Finding, FindingStatus, Rating};
+use ecr_scan_verifier::domain::head::{Child, EventCounts};
+use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
+use ecr_scan_verifier::domain::judge::judge;
+use ecr_scan_verifier::domain::policy::Policy;
+use ecr_scan_verifier::domain::protocol::Resolved;
+use ecr_scan_verifier::domain::protocol::deploy::Home;
+use ecr_scan_verifier::domain::request::{AskedScan, Counted, Gate, Named, OnBlock, Request, RequestKind};
+use ecr_scan_verifier::domain::response_url::ResponseUrl;
+use ecr_scan_verifier::domain::scan::{Answered, Facts, Report, ScanSource};
+use jiff::Timestamp;
+
+use crate::seeds::Seed;
+use crate::world::What;
+
+/// Worlds are small: no setting has more of either.
+pub const IMAGES: usize = 3;
+pub const REQUESTS: usize = 3;
+
+/// Seconds since everything began.
+pub type Second = i32;
+
+pub fn at(second: Second) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + i64::from(second)).expect("not so long")
+}
+
+pub fn second(at: Timestamp) -> Second {
+    // A lease that never ends, ends with the last number.
+    Second::try_from(at.as_second() - 1_800_000_000).unwrap_or(Second::MAX)
+}
+
+pub fn home() -> Home {
+    Home { account: "123456789012".into(), region: "eu-west-1".into() }
+}
+
+pub fn repository() -> Repository {
+    "arn:aws:ecr:eu-west-1:123456789012:repository/app".parse().expect("an ARN")
+}
+
+/// A finding of each severity that a setting needs.
+pub const LOW: (&str, &str) = ("CVE-1", "LOW");
+pub const CRITICAL: (&str, &str) = ("CVE-2", "CRITICAL");
+
+pub type Listed = &'static [(&'static str, &'static str)];
+
+/// What the scanner says of an image, for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    NoScan,
+    Running,
+    /// Basic: it counts a finding that it does not list.
+    Disagrees,
+    /// Inspector: it calls the scan complete and has not listed everything yet. It does within [`FILLS_WITHIN`].
+    Filling(Listed),
+    /// All there is.
+    Lists(Listed),
+}
+
+/// So long Inspector may take to fill a list (what [`ecr_scan_verifier::domain::head::APART`] is meant to outlast).
+pub const FILLS_WITHIN: Second = 19;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Says {
+    pub word: Word,
+    /// Whether an event tells of it.
+    pub tells: bool,
+    /// Whether that event carries Inspector's counts.
+    pub counts: bool,
+}
+
+pub struct Image {
+    pub digest: ImageDigest,
+    /// In this order; the last one for ever.
+    pub script: Vec<Says>,
+    pub children: Vec<usize>,
+}
+
+pub struct Asked {
+    pub request: Request,
+    pub url: ResponseUrl,
+    pub at: Second,
+    pub due: Second,
+    pub counted: Counted,
+    /// The image in the template, and those that count for it.
+    pub root: usize,
+    pub images: Vec<usize>,
+    pub resource: usize,
+    /// Asked only when this one has its answer.
+    pub after: Option<usize>,
+    pub rolling_back: bool,
+}
+
+/// How often the adversary may do what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Left {
+    /// A process dies, or an effect fails, before or after it is carried out.
+    pub faults: u8,
+    pub lost: u8,
+    pub doubled: u8,
+    /// Time passes although somebody is at work, or a message waits.
+    pub slow: u8,
+}
+
+pub struct Setting {
+    pub registry: ScanSource,
+    pub images: Vec<Image>,
+    pub asked: Vec<Asked>,
+    /// The second of the first sweep; another comes every minute.
+    pub sweep: Option<Second>,
+    /// Whether our own messages, timers and look-agains, are sent at all.
+    pub own_messages: bool,
+    pub at_once: usize,
+    pub left: Left,
+    /// Whose work may fail, and until when.
+    pub fails: fn(&What) -> bool,
+    pub fails_until: Second,
+    /// Which messages may be lost.
+    pub loses: fn(&What) -> bool,
+    pub seed: Option<Seed>,
+    /// What has to happen in some run, or the setting shows less than it means to.
+    pub sometimes: Vec<&'static str>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            registry: ScanSource::Basic,
+            images: Vec::new(),
+            asked: Vec::new(),
+            sweep: Some(SWEEP),
+            own_messages: true,
+            at_once: 2,
+            left: Left::default(),
+            fails: |_| true,
+            fails_until: Second::MAX,
+            loses: |what| matches!(what, What::Event { .. }),
+            seed: None,
+            sometimes: Vec::new(),
+        }
+    }
+}
+
+/// The most unlucky moment for a request that is due after [`PATIENCE`]: one second later, and this sweep would answer it.
+pub const SWEEP: Second = PATIENCE + 29;
+/// How long a request waits, where a setting does not say otherwise: two timers.
+pub const PATIENCE: Second = 10;
+
+/// Silent until the end is told.
+pub fn says(word: Word) -> Says {
+    Says { word, tells: matches!(word, Word::Lists(_)), counts: false }
+}
+
+impl Setting {
+    pub fn image(mut self, name: &str, words: &[Word]) -> Self {
+        let script = words.iter().copied().map(says).collect();
+        self.images.push(Image { digest: ImageDigest::of(name.as_bytes()), script, children: Vec::new() });
+        self
+    }
+
+    /// An image that holds all the others so far.
+    pub fn index(mut self) -> Self {
+        let children = (0..self.images.len()).collect();
+        self.images.push(Image { digest: ImageDigest::of(b"index"), script: vec![says(Word::NoScan)], children });
+        self
+    }
+
+    pub fn asks(self, kind: RequestKind, image: usize, at: Second) -> Self {
+        self.asks_for(kind, image, at, PATIENCE, at_or_above("HIGH"), 0)
+    }
+
+    pub fn asks_for(mut self, kind: RequestKind, image: usize, asked: Second, patience: Second, policy: Policy, resource: usize) -> Self {
+        let n = self.asked.len();
+        let root = &self.images[image];
+        let is_index = !root.children.is_empty();
+        let reference = if is_index { ImageRef::Tag("1".into()) } else { ImageRef::Digest(root.digest.clone()) };
+        let images = if is_index { root.children.clone() } else { vec![image] };
+        let platform = |n: usize| if is_index { format!("linux/{n}") } else { String::new() };
+        let child = |n: &usize| Child { digest: self.images[*n].digest.clone(), platform: platform(*n) };
+        let counted = Counted { digest: root.digest.clone(), images: images.iter().map(child).collect() };
+        let request = Request {
+            kind,
+            request_id: format!("request-{n}"),
+            stack_id: format!("arn:aws:cloudformation:eu-west-1:123456789012:stack/stack-{resource}/1"),
+            logical_id: "Gate".into(),
+            physical_id: "gate".into(),
+            properties_hash: format!("properties of {image}"),
+            old_properties_hash: None,
+            asked_at: at(asked),
+            gate: Ok(Gate {
+                repository: repository(),
+                image: reference.clone(),
+                expected: None,
+                scan: match self.registry {
+                    ScanSource::Basic => AskedScan::Basic { start_scan: false },
+                    ScanSource::Enhanced => AskedScan::Enhanced,
+                },
+                policy,
+                on_block: OnBlock::Fail,
+                suppress_on_rollback: true,
+                polling_timeout_s: patience.unsigned_abs(),
+            }),
+            named: Named { repository: "app".into(), image: reference.to_string() },
+        };
+        self.asked.push(Asked {
+            request,
+            url: ResponseUrl::from(format!("https://answers.example/{n}")),
+            at: asked,
+            due: asked + patience,
+            counted,
+            root: image,
+            images,
+            resource,
+            after: None,
+            rolling_back: false,
+        });
+        self
+    }
+
+    /// The last request is asked only when the one before it has its answer.
+    pub fn in_turn(mut self) -> Self {
+        let last = self.asked.len() - 1;
+        self.asked[last].after = Some(last - 1);
+        self
+    }
+
+    /// The last request is the rollback of its stack.
+    pub fn rolls_back(mut self) -> Self {
+        self.asked.last_mut().expect("somebody asks").rolling_back = true;
+        self
+    }
+
+    /// Whether a verdict can hang on more than counts by severity.
+    pub fn needs_findings(&self) -> bool {
+        self.policies().any(|policy| !policy.is_by_severity_alone())
+    }
+
+    fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.asked.iter().filter_map(|asked| asked.request.gate.as_ref().ok()).map(|gate| &gate.policy)
+    }
+
+    pub fn policy(&self, request: usize) -> &Policy {
+        &self.asked[request].request.gate.as_ref().expect("every request is well formed").policy
+    }
+
+    pub fn image_of(&self, digest: &ImageDigest) -> usize {
+        self.images.iter().position(|image| image.digest == *digest).expect("no other image is asked about")
+    }
+
+    pub fn request_of(&self, request_id: &str) -> usize {
+        self.asked.iter().position(|asked| asked.request.request_id == request_id).expect("no other request is asked about")
+    }
+
+    pub fn resource_of(&self, stack_key: &str) -> usize {
+        self.asked.iter().find(|asked| asked.request.stack_key() == stack_key).expect("no other resource is asked about").resource
+    }
+
+    pub fn resolve(&self, image: &ImageRef) -> Resolved {
+        let image = match image {
+            ImageRef::Digest(digest) => &self.images[self.image_of(digest)],
+            ImageRef::Tag(_) => self.images.last().expect("the index"),
+        };
+        match image.children.as_slice() {
+            [] => Resolved::Image(image.digest.clone()),
+            _ => Resolved::Index(image.digest.clone(), self.asked[0].counted.images.clone()),
+        }
+    }
+
+    /// What the scanner's API answers in this stage of an image's script.
+    pub fn answer(&self, image: usize, stage: usize, completed: Second) -> Answered {
+        let status = |word: &str| Report { status: Some(word.to_owned()), ..Report::default() };
+        let finished = |listed: Listed| Report {
+            completed_at: Some(at(completed)),
+            findings: findings(listed),
+            listed: true,
+            has_enhanced_findings: self.registry == ScanSource::Enhanced && !listed.is_empty(),
+            has_basic_findings: self.registry == ScanSource::Basic && !listed.is_empty(),
+            ..status(if self.registry == ScanSource::Basic { "COMPLETE" } else { "ACTIVE" })
+        };
+        match self.images[image].script[stage].word {
+            Word::NoScan => Answered::NoScan,
+            Word::Running => Answered::Findings(status("IN_PROGRESS")),
+            Word::Disagrees => Answered::Findings(Report { stated_counts: Some(Counts::of(&findings(&[CRITICAL]))), ..finished(&[]) }),
+            Word::Filling(listed) | Word::Lists(listed) => Answered::Findings(finished(listed)),
+        }
+    }
+
+    /// What an event of that stage counts.
+    pub fn counts(&self, image: usize, stage: usize, now: Second) -> Option<EventCounts> {
+        let says = &self.images[image].script[stage];
+        let listed = match says.word {
+            Word::Lists(listed) if says.counts => listed,
+            _ => return None,
+        };
+        let counts = Counts::of(&findings(listed));
+        Some(EventCounts { at: at(now), critical: counts.get("CRITICAL"), high: counts.get("HIGH"), medium: counts.get("MEDIUM"), total: counts.total() })
+    }
+
+    /// Whether the scanner has ever listed, whole, what this request's policy lets through.
+    pub fn has_listed_what_passes(&self, request: usize, image: usize, stage: usize) -> bool {
+        self.images[image].script[..=stage].iter().any(|says| match says.word {
+            Word::Lists(listed) => self.lets_through(request, listed),
+            _ => false,
+        })
+    }
+
+    /// The same of the list of that name.
+    pub fn lets_facts_through(&self, request: usize, image: usize, facts: &str) -> bool {
+        self.images[image].script.iter().any(|says| match says.word {
+            Word::Lists(listed) => Facts::new(self.registry, findings(listed)).hash().as_str() == facts && self.lets_through(request, listed),
+            _ => false,
+        })
+    }
+
+    fn lets_through(&self, request: usize, listed: Listed) -> bool {
+        !judge(&findings(listed), self.policy(request)).blocks()
+    }
+}
+
+pub fn at_or_above(threshold: &str) -> Policy {
+    Policy::from_words(None, Some(threshold), []).expect("a threshold")
+}
+
+pub fn ignoring(threshold: &str, (id, _): (&str, &str)) -> Policy {
+    Policy::from_words(None, Some(threshold), [id.to_owned()]).expect("a threshold")
+}
+
+fn findings(listed: Listed) -> Vec<Finding> {
+    let finding = |(id, severity): &(&str, &str)| Finding {
+        id: (*id).into(),
+        severity: Rating::parse(Some(severity)),
+        arn: None,
+        status: FindingStatus::Active,
+        packages: vec![],
+    };
+    listed.iter().map(finding).collect()
+}
