@@ -41,10 +41,11 @@ impl Stacks {
     /// Whether this stack is rolling back, or one that it is nested in: a nested stack that had been updated already shows its
     /// parent's rollback as an ordinary update of its own.
     pub async fn is_rolling_back(&self, stack_id: &str) -> Result<bool, Why> {
+        let began = Instant::now();
         let mut next = Some(stack_id.to_owned());
         for _ in 0..NESTED {
             let Some(stack_id) = next else { return Ok(false) };
-            let stack = self.describe(&stack_id).await?;
+            let stack = self.describe(&stack_id, began).await?;
             if matches!(
                 stack.stack_status,
                 Some(StackStatus::RollbackInProgress | StackStatus::UpdateRollbackInProgress | StackStatus::ImportRollbackInProgress)
@@ -57,9 +58,8 @@ impl Stacks {
     }
 
     /// CloudFormation throttles readers of one account together, so a busy moment is waited for.
-    async fn describe(&self, stack_id: &str) -> Result<Stack, Why> {
+    async fn describe(&self, stack_id: &str, began: Instant) -> Result<Stack, Why> {
         let attempt = format!("read the state of {stack_id}");
-        let began = Instant::now();
         loop {
             let error = match self.client.describe_stacks().stack_name(stack_id).send().await {
                 Ok(answer) => return answer.stacks.unwrap_or_default().into_iter().next().ok_or_else(|| missing(&attempt, "stack")),

@@ -86,11 +86,12 @@ impl Deployments {
         let items = query.send().await.map_err(|error| why(&attempt, &error))?.items.unwrap_or_default();
         let forward = |item: &HashMap<String, AttributeValue>| {
             let verdict = text(item, "verdict")?;
-            let is_forward = !verdict.starts_with("ROLLBACK") && verdict != "SUPERSEDED";
+            // Also what was parked, and has just given way to the very rollback that asks.
+            let is_forward = !verdict.starts_with("ROLLBACK");
             let (properties_hash, at) = (text(item, "properties_hash")?, moment(item, "asked_at")?);
             is_forward.then(|| Forward { properties_hash, old_properties_hash: text(item, "old_properties_hash"), at })
         };
-        Ok(items.iter().find_map(forward))
+        Ok(items.iter().filter_map(forward).max_by_key(|forward| forward.at))
     }
 
     /// The data last answered for these properties.

@@ -360,7 +360,9 @@ impl Requests {
     }
 
     fn decision_item(&self, request: &Request, record: &Record) -> Put {
-        let mut item = self.row(request, format!("decision#{}#{}", record.decided_at, request.request_id));
+        // Always as many digits, or the order of the keys would not be that of time.
+        let decided_at = record.decided_at.strftime("%Y-%m-%dT%H:%M:%S%.9fZ");
+        let mut item = self.row(request, format!("decision#{decided_at}#{}", request.request_id));
         let mut set = |name: &str, value: String| item.insert(name.to_owned(), AttributeValue::S(value));
         set("verdict", record.verdict.clone());
         set("why", record.why.clone());

@@ -130,6 +130,7 @@ pub struct ScanResult {
     pub status: String,
     pub completed_at: Timestamp,
     /// Who said so: two clocks do not compare.
+    #[serde(default)]
     pub clock: Clock,
     pub read_at: Timestamp,
     /// How many readings agreed with this one, itself included.

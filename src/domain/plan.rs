@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::head::{Kind, News};
 use super::image::{ImageDigest, Repository};
 use super::protocol::Resolved;
+use super::protocol::wake::is_overdue;
 use super::scan::{Reading, ScanSource, ScanState};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub fn is_for_sweep(due: Option<Timestamp>, lease_until: Option<Timestamp>, now:
     match lease_until {
         Some(lease_until) => lease_until <= now,
         // Without a time it is not one of ours, and looking at it costs little.
-        None => due.is_none_or(|due| due <= now),
+        None => due.is_none_or(|due| is_overdue(due, now)),
     }
 }
 

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::error::HandlerError;
+use super::metrics::{self, Unit};
 use crate::aws::Aws;
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::protocol::deploy::Home;
@@ -59,10 +61,12 @@ where
     let mut failures: Vec<&SqsMessage> = Vec::new();
     let mut groups: BTreeMap<Subject, (Vec<&SqsMessage>, Vec<Event>)> = BTreeMap::new();
     let mut ignored = 0;
+    let mut oldest = None;
     for record in &batch.records {
         match events::read_body(record.body.as_deref().unwrap_or_default().as_bytes()) {
             Ok(event) => match pick(&event) {
                 Some(subject) if subject.is_at_home(home) => {
+                    oldest = oldest.into_iter().chain(event.about().and_then(|about| about.at)).min();
                     let (records, events) = groups.entry(subject).or_default();
                     records.push(record);
                     events.push(event);
@@ -80,7 +84,7 @@ where
                 let error = HandlerError::UnreadableEvent(unreadable);
                 // Once is enough: the message comes back at once until it reaches the dead-letter queue.
                 if received(record) <= 1 {
-                    error!(message = record.message_id, "{}; the message goes to the dead-letter queue", error.chain());
+                    error!(message = record.message_id, "{}; the message comes again until its queue gives it up", error.chain());
                 }
                 put_back(aws, record, &error).await;
                 failures.push(record);
@@ -117,6 +121,13 @@ where
                 }
             }
         }
+    }
+    let pipeline = &aws.settings.pipeline;
+    if ignored > 0 {
+        metrics::count(pipeline, "EventsIgnored", ignored, Unit::Count);
+    }
+    if let Some(oldest) = oldest {
+        metrics::count(pipeline, "EventLagSeconds", Timestamp::now().duration_since(oldest).as_secs(), Unit::Seconds);
     }
     info!(records = batch.records.len(), subjects, ignored, failed = failures.len(), "batch worked off");
     let mut response = SqsBatchResponse::default();

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tracing::debug;
 
 use super::error::HandlerError;
+use super::metrics::{self, Unit};
 use crate::aws::Aws;
 use crate::aws::requests::Recorded;
 use crate::aws::verdicts::Written;
@@ -39,6 +40,7 @@ pub async fn drive(mut protocol: impl Protocol, aws: &Aws) -> Result<String, Han
                     outcome = perform(effect.clone(), aws).await;
                 }
                 saw = outcome.unwrap_or_else(Saw::Failed);
+                measure(&effect, &saw, aws);
                 fault_point_after(&effect);
                 match &saw {
                     Saw::Failed(why) => debug!(effect = name, "{}", why.text),
@@ -46,6 +48,18 @@ pub async fn drive(mut protocol: impl Protocol, aws: &Aws) -> Result<String, Han
                 }
             }
         }
+    }
+}
+
+/// What an operator counts.
+fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
+    let pipeline = &aws.settings.pipeline;
+    match (effect, saw) {
+        (Do::Record { request, record, .. } | Do::Claim { request, record }, Saw::Done) => {
+            metrics::decision(pipeline, &record.verdict, record.decided_at.duration_since(request.asked_at).as_secs());
+        }
+        (Do::Register { .. }, Saw::Done) => metrics::count(pipeline, "ParkedRequests", 1, Unit::Count),
+        _ => {}
     }
 }
 

@@ -8,6 +8,7 @@ use tracing::{error, info};
 
 use super::drive::drive;
 use super::error::HandlerError;
+use super::metrics::{self, Unit};
 use crate::aws::Aws;
 use crate::domain::plan;
 use crate::domain::policy::Policy;
@@ -32,6 +33,9 @@ pub async fn on_sweep(aws: &Aws, home: &Home) -> Result<(), HandlerError> {
                 error!(request_id = request.request_id, stack = request.stack, logical_id = request.logical_id, "{}", why.chain());
             }
         }
+    }
+    if overdue > 0 {
+        metrics::count(&aws.settings.pipeline, "OverdueRequests", overdue, Unit::Count);
     }
     info!(waiting, overdue, failed, "swept");
     Ok(())

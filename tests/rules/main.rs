@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod crashing;
 mod deploying;
 mod events;
 mod judging;

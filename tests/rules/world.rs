@@ -96,6 +96,8 @@ pub struct World {
     pub did: Vec<String>,
     /// Effects that fail, by the beginning of their name.
     pub broken: Vec<(&'static str, bool)>,
+    /// Whoever works is killed at this point: even ones come before an effect, odd ones after it.
+    pub kill_at: Option<usize>,
     /// Happens before the effect of this name, once.
     pub before: Vec<Interruption>,
 }
@@ -126,6 +128,7 @@ impl Default for World {
             starting: Started::Yes,
             did: Vec::new(),
             broken: Vec::new(),
+            kill_at: None,
             before: Vec::new(),
         }
     }
@@ -197,10 +200,31 @@ impl World {
         for _ in 0..500 {
             match protocol.next(saw, at(self.now)) {
                 Do::Finish(outcome) => return outcome,
-                effect => saw = self.perform(effect),
+                effect => {
+                    if self.dies() {
+                        return killed();
+                    }
+                    saw = self.perform(effect);
+                    if self.dies() {
+                        return killed();
+                    }
+                }
             }
         }
         panic!("the machine does not come to an end: {:?}", self.did);
+    }
+
+    fn dies(&mut self) -> bool {
+        match self.kill_at {
+            Some(0) => {
+                self.kill_at = None;
+                true
+            }
+            left => {
+                self.kill_at = left.map(|left| left - 1);
+                false
+            }
+        }
     }
 
     fn perform(&mut self, effect: Do) -> Saw {
@@ -351,6 +375,11 @@ impl World {
         self.requests.insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1 });
         Saw::Done
     }
+}
+
+/// What a killed run looks like from outside.
+pub fn killed() -> Outcome {
+    Outcome::Redeliver(Why::new("killed"))
 }
 
 pub fn home() -> Home {

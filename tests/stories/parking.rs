@@ -36,6 +36,11 @@ async fn answered(story: &Story, pipeline: &Pipeline, asked: &Asked) {
     story.row(&pipeline.table("requests"), |row| row["request_id"] == id && row["state"] == "answered").await;
 }
 
+/// Of what on-deploy sends nothing arrives, and it does not know: whoever answers now was told by nobody but the table.
+fn lose_timers_and_look_agains(story: &Story) {
+    story.scans.on("SendMessage").with("requestId").always().meets(Fault::Says(r#"{"MessageId":"lost"}"#.to_owned()));
+}
+
 /// The scan of this image ends, and its event arrives.
 async fn ends(story: &Story, image: &Image, found: &Findings) {
     story.scans.say(&image.scanned, [Scan::Complete(found.clone())]);
@@ -68,6 +73,7 @@ async fn deploy_first_scan_later() {
     for image in [&good, &bad] {
         story.scans.say(&image.scanned, [Scan::InProgress]);
     }
+    lose_timers_and_look_agains(&story);
     story.begin("payments", &Gate::on(&good)).await;
     story.begin("billing", &Gate::on(&bad)).await;
     let is_open = |image: &Image| {
@@ -99,8 +105,7 @@ async fn a_scan_that_ends_between_read_and_register_is_not_lost() {
     let pipeline = story.pipeline().await;
     let image = story.push("payments-api", "1.4.1").await;
     story.scans.say(&image.scanned, [Scan::InProgress]);
-    // Nothing else may rescue it: no timer, no look-again of this request.
-    story.scans.on("SendMessage").with("\\\"kind\\\":\\\"timer").always().meets(Fault::Slow(Duration::from_secs(3)));
+    lose_timers_and_look_agains(&story);
     let held = story.scans.on("TransactWriteItems").with("timer_seq").hold();
     let asked = ask(&story, &pipeline, Gate::by_digest(&image).request(&pipeline)).await;
     held.reached().await;
@@ -122,7 +127,9 @@ async fn a_scan_that_ends_between_register_and_look_again_is_answered_by_on_scan
     let asked = ask(&story, &pipeline, Gate::by_digest(&image).request(&pipeline)).await;
     held.reached().await;
     ends(&story, &image, &clean()).await;
-    assert_eq!(story.answer_to(&asked).await.data("Verdict"), "PASS", "while on-deploy is still at it");
+    assert_eq!(story.answer_to(&asked).await.data("Verdict"), "PASS");
+    let timers = story.scans.calls("SendMessage").into_iter().filter(|call| String::from_utf8_lossy(&call.body).contains("timer")).count();
+    assert_eq!(timers, 1, "on-deploy is still setting its timer, and has not looked again");
     held.release();
     answered(&story, &pipeline, &asked).await;
 }
@@ -199,6 +206,8 @@ async fn an_event_that_never_comes_is_made_up_for_by_a_timer() {
     let pipeline = story.pipeline().await;
     let image = story.push("payments-api", "1.4.1").await;
     story.scans.say(&image.scanned, [Scan::InProgress]);
+    // on-scan looks again by itself for a while; that is not what has to save it here.
+    story.scans.on("SendMessage").with(r#"look-again\",\"n\""#).always().meets(Fault::Says(r#"{"MessageId":"lost"}"#.to_owned()));
     let asked = ask(&story, &pipeline, Gate::on(&image).request(&pipeline)).await;
     parked(&story, &pipeline, &asked).await;
     story.only_timers_look(&pipeline, &image).await;

@@ -37,6 +37,11 @@ pub fn timer_after(n: u32, now: Timestamp, due: Timestamp) -> Option<SignedDurat
     Some(SignedDuration::from_secs(seconds))
 }
 
+/// Whether a request has had no answer although its last timer has rung.
+pub fn is_overdue(due: Timestamp, now: Timestamp) -> bool {
+    now >= due.saturating_add(GRACE).unwrap_or(Timestamp::MAX)
+}
+
 /// Why a waiting request is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum By {
@@ -102,7 +107,7 @@ impl Wake {
             }
             Stage::Open => match self.by {
                 By::Newer => self.refuse(&stored, message::superseded(), "SUPERSEDED", now),
-                By::Sweep if now < stored.due.saturating_add(GRACE).unwrap_or(Timestamp::MAX) => done("its timer has not rung yet"),
+                By::Sweep if !is_overdue(stored.due, now) => done("its timer has not rung yet"),
                 By::Sweep => self.refuse(&stored, message::timed_out(&stored.request, None, None), "TIMED_OUT", now),
                 By::News | By::Timer(_) => {
                     let looks = matches!(self.by, By::Timer(_));

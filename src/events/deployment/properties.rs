@@ -120,12 +120,8 @@ impl GateProperties {
 /// ECR's own rule for names: parts of letters and digits, with single separators in between. Asking ECR with anything else only
 /// gets an error.
 fn is_repository_name(name: &str) -> bool {
-    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let is_part = |part: &str| {
-        let (first, last) = (part.bytes().next(), part.bytes().next_back());
-        first.is_some_and(is_word) && last.is_some_and(is_word) && part.bytes().all(|b| is_word(b) || matches!(b, b'.' | b'_' | b'-'))
-    };
-    (2..=256).contains(&name.len()) && name.split('/').all(is_part)
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    (2..=256).contains(&name.len()) && name.split(['/', '.', '_', '-']).all(is_word)
 }
 
 /// The same properties, the same hash, in whatever order they come: by it a rollback finds what was answered before.
@@ -337,6 +333,17 @@ mod tests {
 
     fn refused(more: Value) -> String {
         GateProperties::parse(&with(more)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_repository_is_named_as_ecr_names_them() {
+        for name in ["ab", "team/web-app", "a.b_c-d/e0"] {
+            assert_eq!(parsed(json!({ "repositoryName": name })).repository_name, name);
+        }
+        for name in ["a", "Team/app", "team//app", "/app", "app/", "a..b", "-app", "app:1", "app@x", "ä", &"a".repeat(257)] {
+            let refusal = refused(json!({ "repositoryName": name }));
+            assert!(refusal.contains("no name of an ECR repository"), "{name}: {refusal}");
+        }
     }
 
     #[test]
