@@ -79,6 +79,24 @@ struct PolicyArgs {
     /// A vulnerability id or finding ARN that does not block; can be given several times.
     #[arg(long = "ignore", value_name = "ID")]
     ignore: Vec<String>,
+    /// A whole policy as JSON (docs/policy.schema.json), instead of the three above.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["severity", "severity_threshold", "ignore"])]
+    policy: Option<String>,
+    /// The repository that the image is in, for exemptions that hold in one alone.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    repository: String,
+}
+
+impl PolicyArgs {
+    fn read(self) -> Result<Policy, String> {
+        match self.policy {
+            Some(file) => {
+                let text = std::fs::read_to_string(&file).map_err(|error| format!("cannot read {file}: {error}"))?;
+                Policy::parse(&text).map_err(|error| format!("{file}: {error}"))
+            }
+            None => Policy::from_words(self.severity.as_deref(), self.severity_threshold.as_deref(), self.ignore).map_err(|error| error.to_string()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -113,11 +131,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Outcome {
     match command {
         Command::Judge { policy, format, file } => {
-            let policy = match Policy::from_words(policy.severity.as_deref(), policy.severity_threshold.as_deref(), policy.ignore) {
+            let repository = policy.repository.clone();
+            let policy = match policy.read() {
                 Ok(policy) => policy,
                 Err(error) => return Outcome::failed(format!("judge: {error}\n")),
             };
-            with_input("judge", &file, |input| cli::judge::judge_file(input, &policy, format.into()))
+            with_input("judge", &file, |input| cli::judge::judge_file(input, &policy, &repository, jiff::Timestamp::now(), format.into()))
         }
         Command::ReadEvent { format, file } => with_input("read-event", &file, |input| cli::read_event::read_event(input, matches!(format, Format::Json))),
         #[cfg(feature = "aws")]

@@ -15,7 +15,7 @@ use aws_sdk_ecr::types::{EnhancedImageScanFinding, FindingSeverity, ImageIdentif
 use jiff::Timestamp;
 
 use super::{missing, timestamp, why};
-use crate::domain::finding::{Counts, Finding, FindingStatus, Package, Rating};
+use crate::domain::finding::{Counts, Finding, FindingStatus, Fix, Package, Rating, yes_or_no};
 use crate::domain::head::Child;
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::manifest::{self, Manifest, MediaType};
@@ -309,13 +309,9 @@ fn basic(finding: ImageScanFinding) -> Finding {
     let attribute = |key: &str| finding.attributes.iter().flatten().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.clone());
     let name = attribute("package_name");
     let version = attribute("package_version");
-    Finding {
-        severity: Rating::parse(finding.severity.as_ref().map(|severity| severity.as_str())),
-        packages: name.map(|name| Package { name, version, fixed_in: None }).into_iter().collect(),
-        id: finding.name.unwrap_or_default(),
-        arn: None,
-        status: FindingStatus::Active,
-    }
+    let severity = Rating::parse(finding.severity.as_ref().map(|severity| severity.as_str()));
+    let packages = name.map(|name| Package { name, version, fixed_in: None }).into_iter().collect();
+    Finding { packages, ..Finding::new(finding.name.unwrap_or_default(), severity) }
 }
 
 fn inspectors(finding: EnhancedImageScanFinding) -> Finding {
@@ -323,6 +319,9 @@ fn inspectors(finding: EnhancedImageScanFinding) -> Finding {
     let packages = details.as_ref().and_then(|details| details.vulnerable_packages.clone()).unwrap_or_default();
     let id = details.and_then(|details| details.vulnerability_id).or_else(|| finding.title.clone()).unwrap_or_default();
     Finding {
+        fix: Fix::parse(finding.fix_available.as_deref()),
+        exploit: yes_or_no(finding.exploit_available.as_deref()),
+        first_seen: finding.first_observed_at.as_ref().and_then(timestamp),
         id,
         severity: Rating::parse(finding.severity.as_deref()),
         arn: finding.finding_arn,

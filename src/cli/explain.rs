@@ -148,8 +148,8 @@ struct Explained {
 
 impl Explained {
     fn blocking(&self, policy: &Policy) -> Option<usize> {
-        let by_facts = self.facts.as_ref().map(|facts| judge(facts.findings(), policy).blocking.len());
-        by_facts.or_else(|| self.head.blocking_under(policy).and_then(|blocking| usize::try_from(blocking).ok()))
+        let by_facts = self.facts.as_ref().map(|facts| judge(facts.findings(), policy, &self.head.repository.name, Timestamp::now()).blocking.len());
+        by_facts.or_else(|| self.head.blocking_under(policy, Timestamp::now()).and_then(|blocking| usize::try_from(blocking).ok()))
     }
 
     fn verdict_by(&self, policy: &Policy) -> &'static str {

@@ -6,15 +6,17 @@
 //!
 //! Exit 0 pass, 2 blocked, 3 no verdict (incomplete, and nothing blocks), 1 unreadable.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Format, Outcome};
-use crate::domain::finding::{Counts, Finding, FindingStatus, Package, Rating};
+use crate::domain::finding::{Counts, Finding, FindingStatus, Fix, Package, Rating, yes_or_no};
 use crate::domain::judge::{Judgement, judge};
 use crate::domain::message::finding_line;
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Exemption, Policy};
 use crate::domain::scan::{Answer, Answered, Report, ScanSource, ScanState, Standing, Status, understand};
 
 const PASS: u8 = 0;
@@ -35,9 +37,14 @@ pub enum Unreadable {
 }
 
 /// Judges the bytes of a saved answer.
-pub fn judge_file(input: &[u8], policy: &Policy, format: Format) -> Outcome {
+/// `repository` and `now` matter to exemptions and graces alone.
+pub fn judge_file(input: &[u8], policy: &Policy, repository: &str, now: Timestamp, format: Format) -> Outcome {
     match read(input) {
-        Ok(saved) => saved.judged(policy, format),
+        Ok(saved) if saved.source == Some(ScanSource::Basic) && !policy.needs_inspector().is_empty() => Outcome::failed(format!(
+            "judge: the policy's `{}` needs what basic scanning does not say. Judge the answer of an enhanced scan, or take it out.\n",
+            policy.needs_inspector().join("`, `")
+        )),
+        Ok(saved) => saved.judged(policy, repository, now, format),
         Err(error) => Outcome::failed(format!("judge: {error}. Save the answer as the AWS CLI prints it (`--output json`), whole, and judge that file.\n")),
     }
 }
@@ -174,13 +181,9 @@ fn basic_finding(value: &Value, place: &str) -> Result<Finding, Unreadable> {
         found.and_then(|attribute| attribute.get("value")).and_then(Value::as_str).map(str::to_owned)
     };
     let version = attribute("package_version");
-    Ok(Finding {
-        id: id.to_owned(),
-        severity: Rating::parse(optional_text(object, "severity", &format!("{place}.severity"))?),
-        arn: None,
-        status: FindingStatus::Active,
-        packages: attribute("package_name").map(|name| Package { name, version, fixed_in: None }).into_iter().collect(),
-    })
+    let severity = Rating::parse(optional_text(object, "severity", &format!("{place}.severity"))?);
+    let packages = attribute("package_name").map(|name| Package { name, version, fixed_in: None }).into_iter().collect();
+    Ok(Finding { packages, ..Finding::new(id, severity) })
 }
 
 #[derive(Deserialize)]
@@ -213,6 +216,10 @@ fn inspectors_finding(value: &Value, place: &str) -> Result<Finding, Unreadable>
         severity: Rating::parse(optional_text(object, "severity", &format!("{place}.severity"))?),
         arn: arn.map(str::to_owned),
         status: FindingStatus::parse(optional_text(object, "status", &format!("{place}.status"))?),
+        fix: Fix::parse(object.get("fixAvailable").and_then(Value::as_str)),
+        exploit: yes_or_no(object.get("exploitAvailable").and_then(Value::as_str)),
+        // Its dates come in several styles; one that cannot be read is one that is not known.
+        first_seen: object.get("firstObservedAt").and_then(time),
         packages: packages
             .into_iter()
             .map(|package| Package { name: package.name, version: package.version, fixed_in: package.fixed_in_version.filter(|fixed| fixed != "NotAvailable") })
@@ -269,10 +276,10 @@ fn utc(text: &str) -> Option<Timestamp> {
 }
 
 impl Saved {
-    fn judged(&self, policy: &Policy, format: Format) -> Outcome {
+    fn judged(&self, policy: &Policy, repository: &str, now: Timestamp, format: Format) -> Outcome {
         let mut findings = self.findings.clone();
         crate::domain::finding::sort(&mut findings);
-        let judgement = judge(&findings, policy);
+        let judgement = judge(&findings, policy, repository, now);
         // Incomplete facts can refuse, and never let through.
         let (verdict, exit) = match (judgement.blocks(), self.state.standing()) {
             (true, _) => ("BLOCK", BLOCKED),
@@ -295,6 +302,11 @@ impl Saved {
             counts: &judgement.counts,
             blocking: judgement.blocking.iter().map(|finding| Listed::of(finding)).collect(),
             ignored: judgement.ignored.iter().map(|ignored| Listed { ignored_by: Some(ignored.by), ..Listed::of(ignored.finding) }).collect(),
+            exempt: judgement.exempt.iter().map(|(finding, by)| Listed { exempt_by: Some(Waiver::of(by)), ..Listed::of(finding) }).collect(),
+            ended_exemptions: judgement.ended_exemptions.iter().map(|exemption| Waiver::of(exemption)).collect(),
+            unused_exemptions: judgement.unused_exemptions.iter().map(|exemption| Waiver::of(exemption)).collect(),
+            in_grace: judgement.in_grace.iter().map(|(finding, until)| Listed { blocks_from: Some(until.to_string()), ..Listed::of(finding) }).collect(),
+            too_many: judgement.too_many.iter().map(|(severity, (found, most))| (severity.word(), TooMany { found: *found, most: *most })).collect(),
             unused_ignores: &judgement.unused_ignores,
             unrated: judgement.unrated().map(Listed::of).collect(),
             suppressed: judgement.suppressed.iter().map(|finding| Listed { status: Some(finding.status), ..Listed::of(finding) }).collect(),
@@ -321,6 +333,13 @@ impl Saved {
         };
         list("Blocking", judgement.blocking.iter().map(|finding| finding_line(finding)).collect());
         list("Ignored", judgement.ignored.iter().map(|ignored| format!("{} [by {}]", finding_line(ignored.finding), ignored.by)).collect());
+        let exempt = |exemption: &Exemption| format!("{} until {}: {}", exemption.id, exemption.until, exemption.reason);
+        list("Exempt", judgement.exempt.iter().map(|(finding, by)| format!("{} [until {}: {}]", finding_line(finding), by.until, by.reason)).collect());
+        list("Exemptions that have ended", judgement.ended_exemptions.iter().map(|exemption| format!("  {}", exempt(exemption))).collect());
+        list("Exemptions that nothing matches", judgement.unused_exemptions.iter().map(|exemption| format!("  {}", exempt(exemption))).collect());
+        list("In grace", judgement.in_grace.iter().map(|(finding, until)| format!("{} [blocks from {until} on]", finding_line(finding))).collect());
+        let too_many = judgement.too_many.iter().map(|(severity, (found, most))| format!("  {}: {found}, at most {most}", severity.word()));
+        list("More than the policy allows", too_many.collect());
         list("Ignores that nothing matches", judgement.unused_ignores.iter().map(|entry| format!("  {entry}")).collect());
         list("Without a rating", judgement.unrated().map(finding_line).collect());
         list("Suppressed or closed", judgement.suppressed.iter().map(|finding| finding_line(finding)).collect());
@@ -343,6 +362,17 @@ struct JudgeReport<'a> {
     counts: &'a Counts,
     blocking: Vec<Listed<'a>>,
     ignored: Vec<Listed<'a>>,
+    // What only a policy beyond severities brings forth is there only where there is some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exempt: Vec<Listed<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ended_exemptions: Vec<Waiver<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unused_exemptions: Vec<Waiver<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    in_grace: Vec<Listed<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    too_many: BTreeMap<&'static str, TooMany>,
     unused_ignores: &'a [&'a str],
     unrated: Vec<Listed<'a>>,
     suppressed: Vec<Listed<'a>>,
@@ -362,6 +392,42 @@ struct Listed<'a> {
     ignored_by: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<FindingStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exempt_by: Option<Waiver<'a>>,
+    /// The moment from which it blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocks_from: Option<String>,
+}
+
+#[derive(Serialize)]
+struct TooMany {
+    found: u64,
+    most: u64,
+}
+
+/// An exemption in a report.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Waiver<'a> {
+    id: &'a str,
+    reason: &'a str,
+    until: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<&'a str>,
+}
+
+impl<'a> Waiver<'a> {
+    fn of(exemption: &'a Exemption) -> Self {
+        Self {
+            id: &exemption.id,
+            reason: &exemption.reason,
+            until: exemption.until.to_string(),
+            package: exemption.package.as_deref(),
+            repository: exemption.repository.as_deref(),
+        }
+    }
 }
 
 impl<'a> Listed<'a> {
@@ -375,6 +441,8 @@ impl<'a> Listed<'a> {
             fixed_version: package.and_then(|package| package.fixed_in.as_deref()),
             ignored_by: None,
             status: None,
+            exempt_by: None,
+            blocks_from: None,
         }
     }
 }

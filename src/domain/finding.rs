@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// How bad a finding is. The order is meant: a threshold reads `severity >= threshold`.
@@ -146,9 +147,53 @@ pub struct Finding {
     pub status: FindingStatus,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Package>,
+    /// Whether a fix exists, as far as the scanner says. Basic scanning does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Fix>,
+    /// Whether an exploit is known; basic scanning does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exploit: Option<bool>,
+    /// When the scanner found it first; basic scanning does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Timestamp>,
+}
+
+/// Whether there is a fix for all of the packages in which something was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Fix {
+    No,
+    Partial,
+    Yes,
+}
+
+impl Fix {
+    /// A word that nobody documented says nothing.
+    pub fn parse(word: Option<&str>) -> Option<Self> {
+        match word {
+            Some("YES") => Some(Self::Yes),
+            Some("NO") => Some(Self::No),
+            Some("PARTIAL") => Some(Self::Partial),
+            _ => None,
+        }
+    }
+}
+
+/// `YES` or `NO`, as Inspector writes it.
+pub fn yes_or_no(word: Option<&str>) -> Option<bool> {
+    match word {
+        Some("YES") => Some(true),
+        Some("NO") => Some(false),
+        _ => None,
+    }
 }
 
 impl Finding {
+    /// A finding with nothing known of it but its name and how bad it is.
+    pub fn new(id: impl Into<String>, severity: Rating) -> Self {
+        Self { id: id.into(), severity, arn: None, status: FindingStatus::Active, packages: Vec::new(), fix: None, exploit: None, first_seen: None }
+    }
+
     /// Whether it is true of the image and nobody suppressed it.
     pub fn counts(&self) -> bool {
         self.status.is_active()
@@ -279,7 +324,7 @@ mod tests {
     #[test]
     fn a_word_that_nobody_documented_agrees_with_the_finding_that_has_it() {
         let stated = Counts::stated([("SEVERE", 1), ("UNDEFINED", 1), ("HIGH", 0)]);
-        let odd = Finding { id: "CVE-1".into(), severity: Rating::parse(Some("SEVERE")), arn: None, status: FindingStatus::Active, packages: vec![] };
+        let odd = Finding::new("CVE-1", Rating::parse(Some("SEVERE")));
         let plain = Finding { severity: Rating::Undefined, ..odd.clone() };
         assert_eq!(stated, Counts::of(&[odd, plain]));
     }

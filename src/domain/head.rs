@@ -24,6 +24,8 @@ const DISAGREEING_READS: u32 = 3;
 const DISAGREEING_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// A scan-complete event speaks of the scan that had been completed when it was sent; clocks may differ by this much.
 const EVENT_SKEW: SignedDuration = SignedDuration::from_secs(60);
+/// A scan that has brought nothing for so long is not coming.
+const SCAN_TAKES_AT_MOST: SignedDuration = SignedDuration::from_hours(24);
 const POLICIES: usize = 8;
 const PARENTS: usize = 20;
 const TAGS: usize = 20;
@@ -72,6 +74,9 @@ pub struct Head {
     pub pushed_at: Option<Timestamp>,
     #[serde(default)]
     pub result: Option<ScanResult>,
+    /// A scan that we have asked for: results that were there before are not its.
+    #[serde(default)]
+    pub asked_for: Option<AskedFor>,
     /// The newest word on the scan that came without a result.
     #[serde(default)]
     pub latest: Option<Word>,
@@ -152,6 +157,14 @@ pub struct ScanResult {
     pub counts_disagree: bool,
 }
 
+/// A basic scan that somebody here has asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AskedFor {
+    pub at: Timestamp,
+    /// The end of the scan whose result was there then.
+    pub after: Option<Timestamp>,
+}
+
 /// A state without a result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Word {
@@ -194,6 +207,15 @@ pub struct PolicyVerdict {
     pub policy: PolicyHash,
     pub blocking: u64,
     pub asked_at: Timestamp,
+    /// The first moment in which time alone makes another verdict: an exemption ends then, or a grace.
+    #[serde(default)]
+    pub holds_until: Option<Timestamp>,
+}
+
+impl PolicyVerdict {
+    fn holds(&self, now: Timestamp) -> bool {
+        self.holds_until.is_none_or(|until| now < until)
+    }
 }
 
 impl ScanResult {
@@ -251,6 +273,7 @@ impl Head {
             tags: Vec::new(),
             pushed_at: None,
             result: None,
+            asked_for: None,
             latest: None,
             voided_at: None,
             event: None,
@@ -316,14 +339,20 @@ impl Head {
         self.event.as_ref().filter(of_this_scan).filter(|event| self.voided_at.max(self.last_read.basic).is_none_or(|ended| event.at > ended))
     }
 
+    /// Whether a scan that was asked for within a day has not brought its result yet.
+    pub fn awaits_scan(&self, now: Timestamp) -> bool {
+        let asked = self.asked_for.as_ref().filter(|asked| now.duration_since(asked.at) < SCAN_TAKES_AT_MOST);
+        asked.is_some_and(|asked| self.valid_result().is_none_or(|result| Some(result.completed_at) <= asked.after))
+    }
+
     /// How many findings block under `policy`, where the record alone can tell.
-    pub fn blocking_under(&self, policy: &Policy) -> Option<u64> {
+    pub fn blocking_under(&self, policy: &Policy, now: Timestamp) -> Option<u64> {
         let result = self.valid_result()?;
         if policy.is_by_severity_alone() {
             return Some(policy.blocking_in(&result.counts));
         }
         let hash = policy.hash();
-        self.verdicts.iter().find(|verdict| verdict.policy == hash).map(|verdict| verdict.blocking)
+        self.verdicts.iter().find(|verdict| verdict.policy == hash && verdict.holds(now)).map(|verdict| verdict.blocking)
     }
 
     /// How many findings block in a list that is not complete, where counts can tell. It admits nothing; it can be named.
@@ -336,7 +365,7 @@ impl Head {
     fn in_words(&self, policy: &Policy) -> String {
         match (&self.kind, self.complete(), self.state()) {
             (Kind::Index(children), _, _) => format!("see its {} images", children.len()),
-            (_, Some((result, settled)), _) => match self.blocking_under(policy) {
+            (_, Some((result, settled)), _) => match self.blocking_under(policy, result.read_at) {
                 Some(0) if settled => "PASS".to_owned(),
                 Some(0) | None => "PENDING (not proven whole yet)".to_owned(),
                 Some(blocking) => format!("BLOCK ({blocking} of {})", result.counts),
@@ -354,6 +383,7 @@ pub enum News {
     PartOf(ImageDigest),
     Scan(Reading),
     ScanEnded(EventCounts),
+    ScanAskedFor(AskedFor),
 }
 
 /// What the news make of the row.
@@ -379,6 +409,7 @@ pub fn merge(old: Option<&Head>, digest: &ImageDigest, repository: &Repository, 
                     None => event.clone(),
                 });
             }
+            News::ScanAskedFor(asked) => head.asked_for = head.asked_for.take().max(Some(asked.clone())),
             News::Scan(reading) => scanned(&mut head, reading, policies),
         }
     }
@@ -500,14 +531,17 @@ fn newer_result(head: &Head, mut new: ScanResult) -> ScanResult {
 /// Those asked for now come first; of the others, as many as there is room for.
 fn remember_verdicts(head: &mut Head, facts: &Facts, policies: &[Policy], asked_at: Timestamp) {
     let asked: Vec<(PolicyHash, &Policy)> = policies.iter().filter(|policy| !policy.is_by_severity_alone()).map(|policy| (policy.hash(), policy)).collect();
-    let is_known = |hash: &PolicyHash| head.verdicts.iter().any(|verdict| verdict.policy == *hash);
+    let is_known = |hash: &PolicyHash| head.verdicts.iter().any(|verdict| verdict.policy == *hash && verdict.holds(asked_at));
     if asked.iter().all(|(hash, _)| is_known(hash)) {
         return;
     }
     let mut verdicts: Vec<PolicyVerdict> = Vec::with_capacity(POLICIES);
     for (hash, policy) in asked {
         let known = head.verdicts.iter().position(|verdict| verdict.policy == hash).map(|place| head.verdicts.remove(place));
-        verdicts.push(known.unwrap_or_else(|| PolicyVerdict { policy: hash, blocking: judge(facts.findings(), policy).blocking.len() as u64, asked_at }));
+        verdicts.push(known.filter(|verdict| verdict.holds(asked_at)).unwrap_or_else(|| {
+            let judgement = judge(facts.findings(), policy, &head.repository.name, asked_at);
+            PolicyVerdict { policy: hash, blocking: judgement.blocking.len() as u64, asked_at, holds_until: judgement.holds_until }
+        }));
     }
     verdicts.append(&mut head.verdicts);
     verdicts.truncate(POLICIES);

@@ -2,8 +2,12 @@
 //! the image first. "Could not look" and "looked and refused" never share a sentence.
 
 use super::finding::{Counts, Finding, FindingStatus};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use super::head::Child;
 use super::image::{ImageDigest, Repository};
+use super::judge::Judgement;
 use super::request::{Gate, Reason, Request};
 use super::scan::{ScanSource, ScanState};
 
@@ -16,10 +20,9 @@ pub struct Blocked<'a> {
     /// Of all that count and are not ignored.
     pub counts: &'a Counts,
     pub blocking: u64,
-    /// The findings that block, worst first; empty when they could not be read.
-    pub list: Vec<&'a Finding>,
-    /// What was ignored, and what has no rating and does not block.
-    pub ignored: usize,
+    /// What the findings say in detail; `None` when they could not be read.
+    pub judgement: Option<&'a Judgement<'a>>,
+    /// What has no rating and does not block.
     pub unrated: &'a Counts,
     /// How many other images of the same index block too.
     pub also: usize,
@@ -27,7 +30,7 @@ pub struct Blocked<'a> {
 
 /// The original's five lines, then the image, what blocks it, and the way out.
 pub fn found_vulnerabilities(blocked: &Blocked<'_>) -> Reason {
-    let Blocked { gate, image, source, counts, blocking, list, ignored, unrated, also } = blocked;
+    let Blocked { gate, image, source, counts, blocking, judgement, unrated, also } = blocked;
     let subject = subject(&gate.repository, image);
     let noun = if *blocking == 1 { "finding blocks" } else { "findings block" };
     let opening = format!(
@@ -37,11 +40,9 @@ pub fn found_vulnerabilities(blocked: &Blocked<'_>) -> Reason {
         gate.policy.severity,
     );
     let mut closing = Vec::new();
-    if list.is_empty() {
-        closing.push("  (the list of findings could not be read; the counts are those of the scan)".to_owned());
-    }
-    if *ignored > 0 {
-        closing.push(format!("{ignored} more ignored by `ignoreFindings`."));
+    match judgement {
+        Some(judgement) => closing.extend(beyond_severity(judgement)),
+        None => closing.push("  (the list of findings could not be read; the counts are those of the scan)".to_owned()),
     }
     if !unrated.is_empty() {
         closing.push(format!("Without a rating, not blocking: {unrated}."));
@@ -49,9 +50,32 @@ pub fn found_vulnerabilities(blocked: &Blocked<'_>) -> Reason {
     if *also > 0 {
         closing.push(format!("{also} more of the index's images {}.", if *also == 1 { "blocks" } else { "block" }));
     }
-    closing.push("Rebuild with the fix, or add the id to `ignoreFindings`.".to_owned());
+    closing.push("Rebuild with the fix, or add an exemption with a reason and a last day.".to_owned());
     closing.push(everything(&gate.repository, &image.digest));
-    Reason { opening, list: list.iter().map(|finding| finding_line(finding)).collect(), of: *blocking, closing: closing.join("\n") }
+    let list = judgement.map(|judgement| judgement.blocking.iter().map(|finding| finding_line(finding)).collect());
+    Reason { opening, list: list.unwrap_or_default(), of: *blocking, closing: closing.join("\n") }
+}
+
+/// What a policy says beyond severities, and what is excused by it, in a line each.
+fn beyond_severity(judgement: &Judgement<'_>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (severity, (found, most)) in &judgement.too_many {
+        lines.push(format!("{found} {} findings, and `maxFindings` allows {most}.", severity.word()));
+    }
+    if !judgement.ignored.is_empty() {
+        lines.push(format!("{} more ignored by `ignoreFindings`.", judgement.ignored.len()));
+    }
+    if let Some((_, first)) = judgement.exempt.iter().min_by_key(|(_, exemption)| exemption.until) {
+        lines.push(format!("{} more exempt, the first until {} ({:.80}).", judgement.exempt.len(), first.until, first.reason));
+    }
+    for exemption in judgement.ended_exemptions.iter().take(3) {
+        lines.push(format!("The exemption of {} ended on {} and excuses nothing.", exemption.id, exemption.until));
+    }
+    if let Some((finding, first)) = judgement.in_grace.iter().min_by_key(|(_, until)| *until) {
+        let day = TimeZone::UTC.to_datetime(*first).date();
+        lines.push(format!("{} more in grace; {} blocks from {day} on.", judgement.in_grace.len(), finding.id));
+    }
+    lines
 }
 
 /// The counts as the original construct prints them: it knows no UNTRIAGED, nor any word that ECR does not document.
@@ -109,6 +133,8 @@ pub enum NotYet<'a> {
     Unsettled,
     /// The record does not hold the findings that this policy needs.
     FindingsGone,
+    /// The scan of that moment is older than `maxScanAge`, and a newer one has not ended.
+    TooOld(Timestamp),
 }
 
 impl NotYet<'_> {
@@ -117,6 +143,7 @@ impl NotYet<'_> {
             Self::State(state) => state.word(),
             Self::Unsettled => "UNPROVEN",
             Self::FindingsGone => "FINDINGS_NOT_RECORDED",
+            Self::TooOld(_) => "SCAN_TOO_OLD",
         }
     }
 
@@ -135,6 +162,9 @@ impl NotYet<'_> {
             }
             Self::State(_) => "Deploy again when the scan has ended, or wait longer: raise `pollingTimeout`.",
             Self::Unsettled => "The scan has ended, but its list of findings may still be filling up. Deploy again in a minute.",
+            Self::TooOld(_) => {
+                "The last scan is older than `maxScanAge`, and nobody has scanned the image again. Start its scan, and deploy when that has ended."
+            }
             Self::FindingsGone => "The findings that this policy needs are not recorded. Deploy again when the image has been read again.",
         }
     }
@@ -233,6 +263,36 @@ pub fn enhanced_is_off(gate: &Gate) -> Reason {
     ))
 }
 
+/// A scan that is older than the gate allows, where nobody here can start another.
+pub fn scan_too_old(gate: &Gate, image: &Child, source: ScanSource, scanned_at: Timestamp, now: Timestamp) -> Reason {
+    let days = now.duration_since(scanned_at).as_hours() / 24;
+    let hours = now.duration_since(scanned_at).as_hours() % 24;
+    let most = gate.max_scan_age().unwrap_or_default();
+    let next = match source {
+        ScanSource::Basic => "Start its scan (`aws ecr start-image-scan`), or let the gate do so with `startScan: true`; or raise `maxScanAge`.",
+        ScanSource::Enhanced => {
+            "Amazon Inspector scans again by itself, as long as the image is in its re-scan duration: push or pull the image; or raise `maxScanAge`."
+        }
+    };
+    Reason::new(format!(
+        "The scan of {} is {days} days and {hours} hours old ({scanned_at}), and `maxScanAge` is {} hours.\n{}: scanned by {source}.\n{next}\n{}",
+        gate.label(),
+        most.as_hours(),
+        subject(&gate.repository, image),
+        everything(&gate.repository, &image.digest)
+    ))
+}
+
+/// The policy asks for what only Inspector knows.
+pub fn basic_does_not_say(gate: &Gate, members: &[&str]) -> Reason {
+    Reason::new(format!(
+        "{} was scanned by basic scanning, which does not say what `{}` asks for.\n\
+         Use Enhanced scanning (Amazon Inspector), or take it out of the policy.",
+        gate.label(),
+        members.join("`, `")
+    ))
+}
+
 pub fn image_not_found(gate: &Gate) -> Reason {
     Reason::new(format!(
         "{} does not exist in ECR (account {}, region {}).\nPush the image first, or correct `repository` and `imageTag`.",
@@ -262,6 +322,13 @@ pub fn not_an_image(gate: &Gate, media_type: &str) -> Reason {
 
 pub fn index_without_images(gate: &Gate) -> Reason {
     Reason::new(format!("{} is an index without a single image in it.\nPush an image under this tag.", gate.label()))
+}
+
+pub fn no_such_platform(gate: &Gate, platform: &str, has: &[Child]) -> Reason {
+    let mut has: Vec<&str> = has.iter().map(|child| if child.platform.is_empty() { "(unnamed)" } else { child.platform.as_str() }).collect();
+    has.sort_unstable();
+    has.dedup();
+    Reason::new(format!("{} has no image for {platform}; it has {}.\nPush one, or correct `platforms`.", gate.label(), has.join(", ")))
 }
 
 pub fn index_too_large(gate: &Gate, images: usize, most: usize) -> Reason {

@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::finding::{Counts, Finding, Rating, Severity};
+use super::finding::{Counts, Finding, Fix, Rating, Severity};
 use super::image::sha256_hex;
 
 /// Which severities block.
@@ -96,6 +99,53 @@ pub struct Policy {
     pub severity: SeverityRule,
     /// Vulnerability ids or finding ARNs that never block. Compared exactly, without wildcards.
     pub ignore_findings: BTreeSet<String>,
+    /// What does not block until its last day.
+    pub exemptions: BTreeSet<Exemption>,
+    /// Vulnerability ids that block whatever everything else here says.
+    pub block_always: BTreeSet<String>,
+    /// A finding without a fix does not block. Only Inspector knows.
+    pub ignore_unfixed: bool,
+    /// A finding for which no exploit is known does not block. Only Inspector knows.
+    pub only_exploited: bool,
+    /// So long after the scanner first saw it a finding does not block yet. Only Inspector knows.
+    pub grace_days: Option<u16>,
+    /// Of these severities so many do not block; one more, and all of them do.
+    pub max_findings: BTreeMap<Severity, u64>,
+}
+
+/// A finding that somebody has taken responsibility for, until a day.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Exemption {
+    /// The vulnerability's id, exactly.
+    pub id: String,
+    pub reason: String,
+    /// The last day on which it excuses anything, in UTC.
+    pub until: Date,
+    /// Only in this package.
+    pub package: Option<String>,
+    /// Only in the repository of this name.
+    pub repository: Option<String>,
+    /// Only while there is no fix.
+    pub until_fixed: bool,
+}
+
+impl Exemption {
+    /// Whether it speaks of this finding, ended or not.
+    pub fn names(&self, finding: &Finding, repository: &str) -> bool {
+        self.id == finding.id
+            && self.repository.as_ref().is_none_or(|name| name == repository)
+            && self.package.as_ref().is_none_or(|name| !finding.packages.is_empty() && finding.packages.iter().all(|package| package.name == *name))
+    }
+
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        now >= self.ends()
+    }
+
+    /// The first moment in which it excuses nothing any more.
+    pub fn ends(&self) -> Timestamp {
+        let day_after = self.until.saturating_add(1.day()).at(0, 0, 0, 0);
+        TimeZone::UTC.to_timestamp(day_after).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// The name under which verdicts of a policy are kept: SHA-256 hex of its canonical text.
@@ -128,6 +178,8 @@ pub enum BadPolicy {
     UnknownThreshold(String),
     #[error("`{0}` is not a list of texts")]
     NotTexts(&'static str),
+    #[error("`{member}` {reason}")]
+    Member { member: String, reason: String },
     #[error("`{0}` is not a member of a policy that this version knows")]
     UnknownMember(String),
     #[error("a policy is a JSON object, optionally with `v1:` before it: {0}")]
@@ -154,7 +206,7 @@ impl Policy {
             (None, Some(word)) => SeverityRule::AtOrAbove(Severity::parse(word).ok_or_else(|| BadPolicy::UnknownThreshold(word.to_owned()))?),
             (None, None) => SeverityRule::default(),
         };
-        Ok(Self { severity, ignore_findings: ignore.into_iter().collect() })
+        Ok(Self { severity, ignore_findings: ignore.into_iter().collect(), ..Self::default() })
     }
 
     /// Whether a finding of this rating blocks, were it not ignored.
@@ -168,9 +220,27 @@ impl Policy {
         by_arn.or_else(|| self.ignore_findings.get(&finding.id)).map(String::as_str)
     }
 
+    /// The exemption that excuses this finding now.
+    pub fn exempted_by(&self, finding: &Finding, repository: &str, now: Timestamp) -> Option<&Exemption> {
+        let is_fixed = finding.fix != Some(Fix::No);
+        self.exemptions.iter().find(|exemption| exemption.names(finding, repository) && !exemption.has_ended(now) && !(exemption.until_fixed && is_fixed))
+    }
+
+    /// From when on this finding blocks, if its grace is not over. What nobody has dated has none.
+    pub fn grace_until(&self, finding: &Finding, now: Timestamp) -> Option<Timestamp> {
+        let grace = SignedDuration::from_hours(24 * i64::from(self.grace_days?));
+        finding.first_seen?.checked_add(grace).ok().filter(|until| now < *until)
+    }
+
     /// Whether counts by severity are enough to judge, without the findings themselves.
     pub fn is_by_severity_alone(&self) -> bool {
-        self.ignore_findings.is_empty()
+        *self == Self { severity: self.severity.clone(), ..Self::default() }
+    }
+
+    /// The members that only Inspector's findings can be judged by, as a template names them.
+    pub fn needs_inspector(&self) -> Vec<&'static str> {
+        let asked = [("ignoreUnfixed", self.ignore_unfixed), ("exploit", self.only_exploited), ("graceDays", self.grace_days.is_some())];
+        asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
     }
 
     /// How many of these findings block, judged from counts alone; only exact when [`Self::is_by_severity_alone`].
@@ -182,6 +252,25 @@ impl Policy {
     /// sorted and unique. Equal policies have equal texts, and a member that comes later leaves the old texts as they are.
     pub fn canonical(&self) -> String {
         let mut members: BTreeMap<&str, Value> = BTreeMap::new();
+        if !self.block_always.is_empty() {
+            members.insert("blockAlways", self.block_always.iter().cloned().collect());
+        }
+        if !self.exemptions.is_empty() {
+            members.insert("exemptions", self.exemptions.iter().map(exemption_text).collect());
+        }
+        if self.only_exploited {
+            members.insert("exploit", sorted([("exploitAvailable", Some(true.into()))]));
+        }
+        if let Some(days) = self.grace_days {
+            members.insert("graceDays", days.into());
+        }
+        if self.ignore_unfixed {
+            members.insert("ignoreUnfixed", true.into());
+        }
+        if !self.max_findings.is_empty() {
+            let counts: BTreeMap<&str, Value> = self.max_findings.iter().map(|(severity, most)| (severity.word(), (*most).into())).collect();
+            members.insert("maxFindings", sorted(counts.into_iter().map(|(word, most)| (word, Some(most)))));
+        }
         if !self.ignore_findings.is_empty() {
             members.insert("ignoreFindings", self.ignore_findings.iter().cloned().collect());
         }
@@ -209,7 +298,8 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Self, BadPolicy> {
         let json = text.strip_prefix("v1:").unwrap_or(text);
         let members: Map<String, Value> = serde_json::from_str(json).map_err(|error| BadPolicy::NotAPolicy(error.to_string()))?;
-        if let Some(unknown) = members.keys().find(|key| !["severity", "severityThreshold", "ignoreFindings"].contains(&key.as_str())) {
+        let known = ["severity", "severityThreshold", "ignoreFindings"];
+        if let Some(unknown) = members.keys().find(|key| !known.contains(&key.as_str()) && !BEYOND_SEVERITY.contains(&key.as_str())) {
             return Err(BadPolicy::UnknownMember(unknown.clone()));
         }
         let severity = members.get("severity").map(|value| texts(value, "severity")).transpose()?;
@@ -219,8 +309,119 @@ impl Policy {
             Some(other) => return Err(BadPolicy::UnknownThreshold(other.to_string())),
         };
         let ignore = members.get("ignoreFindings").map(|value| texts(value, "ignoreFindings")).transpose()?;
-        Self::from_words(severity.as_deref(), threshold, ignore.unwrap_or_default())
+        Self::from_words(severity.as_deref(), threshold, ignore.unwrap_or_default())?.with(|member| members.get(member))
     }
+
+    /// Takes the members beyond severity from wherever they stand. CloudFormation sends numbers and flags as text, so text is
+    /// taken for both.
+    pub fn with<'a>(mut self, get: impl Fn(&str) -> Option<&'a Value>) -> Result<Self, BadPolicy> {
+        let get = |member: &str| get(member).filter(|value| !value.is_null());
+        if let Some(value) = get("blockAlways") {
+            self.block_always = texts(value, "blockAlways")?.into_iter().collect();
+        }
+        if let Some(value) = get("exemptions") {
+            let list = value.as_array().ok_or_else(|| bad("exemptions", "is no list"))?;
+            self.exemptions = list.iter().enumerate().map(|(n, value)| exemption(value, n)).collect::<Result<_, _>>()?;
+        }
+        if let Some(value) = get("exploit") {
+            let members = value.as_object().ok_or_else(|| bad("exploit", "is no object"))?;
+            // A limit by EPSS that is passed over would let through what it holds back.
+            if let Some(unknown) = members.keys().find(|key| *key != "exploitAvailable") {
+                return Err(bad("exploit", format!("has the member `{unknown}`, which this version does not know")));
+            }
+            self.only_exploited = members.get("exploitAvailable").map(|value| flag(value, "exploit.exploitAvailable")).transpose()?.unwrap_or(false);
+        }
+        if let Some(value) = get("graceDays") {
+            let days = whole(value, "graceDays")?;
+            let days = u16::try_from(days).ok().filter(|days| (1..=365).contains(days)).ok_or_else(|| bad("graceDays", "is not between 1 and 365"))?;
+            self.grace_days = Some(days);
+        }
+        if let Some(value) = get("ignoreUnfixed") {
+            self.ignore_unfixed = flag(value, "ignoreUnfixed")?;
+        }
+        if let Some(value) = get("maxFindings") {
+            let members = value.as_object().ok_or_else(|| bad("maxFindings", "is no object"))?;
+            for (word, most) in members {
+                let severity = Severity::parse(word).ok_or_else(|| bad("maxFindings", format!("names `{word}`, which is no severity with a rank")))?;
+                self.max_findings.insert(severity, whole(most, &format!("maxFindings.{word}"))?);
+            }
+        }
+        if let Some(id) = self.block_always.iter().find(|id| self.ignore_findings.contains(*id) || self.exemptions.iter().any(|it| it.id == **id)) {
+            return Err(bad("blockAlways", format!("names `{id}`, which is ignored or exempt as well")));
+        }
+        Ok(self)
+    }
+}
+
+/// What a policy can hold besides severities and what is ignored, by the names that templates and files use.
+pub const BEYOND_SEVERITY: [&str; 6] = ["blockAlways", "exemptions", "exploit", "graceDays", "ignoreUnfixed", "maxFindings"];
+
+fn bad(member: &str, reason: impl Into<String>) -> BadPolicy {
+    BadPolicy::Member { member: member.to_owned(), reason: reason.into() }
+}
+
+/// An object whose keys stand in the order in which they are given; what is not there is left out.
+fn sorted<'a>(members: impl IntoIterator<Item = (&'a str, Option<Value>)>) -> Value {
+    let mut map = Map::new();
+    for (name, value) in members {
+        if let Some(value) = value {
+            map.insert(name.to_owned(), value);
+        }
+    }
+    Value::Object(map)
+}
+
+fn exemption_text(exemption: &Exemption) -> Value {
+    sorted([
+        ("id", Some(exemption.id.as_str().into())),
+        ("package", exemption.package.as_deref().map(Value::from)),
+        ("reason", Some(exemption.reason.as_str().into())),
+        ("repository", exemption.repository.as_deref().map(Value::from)),
+        ("until", Some(exemption.until.to_string().into())),
+        ("untilFixed", exemption.until_fixed.then(|| true.into())),
+    ])
+}
+
+fn exemption(value: &Value, n: usize) -> Result<Exemption, BadPolicy> {
+    let place = |member: &str| format!("exemptions[{n}].{member}");
+    let members = value.as_object().ok_or_else(|| bad(&format!("exemptions[{n}]"), "is no object"))?;
+    let known = ["id", "reason", "until", "package", "repository", "untilFixed"];
+    if let Some(unknown) = members.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(bad(&place(unknown), "is not a member of an exemption that this version knows"));
+    }
+    let text = |member: &str| match members.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
+        Some(_) => Err(bad(&place(member), "is no text, or an empty one")),
+    };
+    let needed = |member: &str| text(member)?.ok_or_else(|| bad(&place(member), "is missing"));
+    let until = needed("until")?;
+    Ok(Exemption {
+        id: needed("id")?,
+        reason: needed("reason")?,
+        until: until.parse().map_err(|_| bad(&place("until"), format!("is `{until:.40}`, no day: expected YYYY-MM-DD")))?,
+        package: text("package")?,
+        repository: text("repository")?,
+        until_fixed: members.get("untilFixed").map(|value| flag(value, &place("untilFixed"))).transpose()?.unwrap_or(false),
+    })
+}
+
+fn flag(value: &Value, member: &str) -> Result<bool, BadPolicy> {
+    match value {
+        Value::Bool(flag) => Ok(*flag),
+        Value::String(text) if text == "true" => Ok(true),
+        Value::String(text) if text == "false" => Ok(false),
+        _ => Err(bad(member, "is neither true nor false")),
+    }
+}
+
+fn whole(value: &Value, member: &str) -> Result<u64, BadPolicy> {
+    let number = match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+        _ => None,
+    };
+    number.ok_or_else(|| bad(member, "is no whole number"))
 }
 
 impl TryFrom<String> for Policy {
@@ -302,8 +503,50 @@ mod tests {
             let error = Policy::from_words(severity.as_deref(), threshold, []).unwrap_err().to_string();
             assert!(error.starts_with(names), "{error}");
         }
-        assert_eq!(Policy::parse(r#"v1:{"graceDays":3}"#), Err(BadPolicy::UnknownMember("graceDays".into())));
+        assert_eq!(Policy::parse(r#"v1:{"gracePeriod":3}"#), Err(BadPolicy::UnknownMember("gracePeriod".into())));
         assert_eq!(Policy::parse(r#"{"ignoreFindings":"CVE-1"}"#), Err(BadPolicy::NotTexts("ignoreFindings")));
+    }
+
+    #[test]
+    fn the_members_beyond_severity_are_read_from_text_and_have_one_text() {
+        let given = r#"{"maxFindings":{"LOW":"100","HIGH":5},"graceDays":"14","ignoreUnfixed":"true","exploit":{"exploitAvailable":"true"},
+            "blockAlways":["CVE-9"],"exemptions":[{"until":"2026-12-31","reason":"not reachable","id":"CVE-1","untilFixed":"true"},
+            {"id":"CVE-1","reason":"vendor says no","until":"2026-06-30","package":"xz-utils","repository":"team/app"}]}"#;
+        let policy = Policy::parse(given).unwrap();
+        let text = r#"v1:{"blockAlways":["CVE-9"],"exemptions":[{"id":"CVE-1","reason":"not reachable","until":"2026-12-31","untilFixed":true},{"id":"CVE-1","package":"xz-utils","reason":"vendor says no","repository":"team/app","until":"2026-06-30"}],"exploit":{"exploitAvailable":true},"graceDays":14,"ignoreUnfixed":true,"maxFindings":{"HIGH":5,"LOW":100}}"#;
+        assert_eq!(policy.canonical(), text);
+        assert_eq!(Policy::parse(text), Ok(policy.clone()));
+        assert!(!policy.is_by_severity_alone());
+        assert_eq!(policy.needs_inspector(), ["ignoreUnfixed", "exploit", "graceDays"]);
+    }
+
+    #[test]
+    fn a_member_that_cannot_be_meant_is_refused_by_name() {
+        for (text, says) in [
+            (r#"{"exploit":{"epss":"0.1"}}"#, "`exploit` has the member `epss`"),
+            (r#"{"graceDays":0}"#, "`graceDays` is not between"),
+            (r#"{"graceDays":"-1"}"#, "`graceDays` is no whole number"),
+            (r#"{"ignoreUnfixed":"yes"}"#, "`ignoreUnfixed` is neither"),
+            (r#"{"maxFindings":{"UNDEFINED":1}}"#, "`maxFindings` names `UNDEFINED`"),
+            (r#"{"maxFindings":{"HIGH":1.5}}"#, "`maxFindings.HIGH` is no whole number"),
+            (r#"{"exemptions":{}}"#, "`exemptions` is no list"),
+            (r#"{"exemptions":[{"id":"CVE-1","until":"2026-01-01"}]}"#, "`exemptions[0].reason` is missing"),
+            (r#"{"exemptions":[{"id":"CVE-1","reason":"x","until":"soon"}]}"#, "`exemptions[0].until` is `soon`"),
+            (r#"{"exemptions":[{"id":"CVE-1","reason":" ","until":"2026-01-01"}]}"#, "`exemptions[0].reason` is no text"),
+            (r#"{"exemptions":[{"id":"CVE-1","reason":"x","until":"2026-01-01","for":"me"}]}"#, "`exemptions[0].for` is not a member"),
+            (r#"{"blockAlways":["CVE-1"],"ignoreFindings":["CVE-1"]}"#, "`blockAlways` names `CVE-1`"),
+        ] {
+            let error = Policy::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_exemption_ends_with_its_last_day() {
+        let exemption = Policy::parse(r#"{"exemptions":[{"id":"CVE-1","reason":"x","until":"2026-03-14"}]}"#).unwrap().exemptions.pop_first().unwrap();
+        for (now, ended) in [("2026-03-14T23:59:59Z", false), ("2026-03-15T00:00:00Z", true)] {
+            assert_eq!(exemption.has_ended(now.parse().unwrap()), ended, "{now}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::head::Child;
@@ -79,12 +79,31 @@ pub struct Gate {
     pub expected: Option<ImageDigest>,
     pub scan: AskedScan,
     pub policy: Policy,
+    /// Which images of an index count; empty: all of them.
+    pub platforms: Vec<String>,
+    /// How old a scan may be, in seconds.
+    pub max_scan_age_s: Option<u32>,
+    pub on_unscanned: OnUnscanned,
     pub on_block: OnBlock,
     pub suppress_on_rollback: bool,
     pub polling_timeout_s: u32,
 }
 
 impl Gate {
+    /// How old a scan may be. Where this gate starts scans itself it is a day, unless it says otherwise: the original construct
+    /// scanned at each deployment, and ECR scans an image once a day.
+    pub fn max_scan_age(&self) -> Option<SignedDuration> {
+        let usual = (self.scan == AskedScan::Basic { start_scan: true }).then_some(24 * 3600);
+        self.max_scan_age_s.or(usual).map(|seconds| SignedDuration::from_secs(i64::from(seconds)))
+    }
+
+    /// Whether an image of an index counts.
+    pub fn counts(&self, image: &Child) -> bool {
+        // A platform that is asked for without its variant means all of them.
+        let is_of = |wanted: &String| image.platform == *wanted || image.platform.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        self.platforms.is_empty() || self.platforms.iter().any(is_of)
+    }
+
     /// The image as the original construct's messages name it, digests included: `repository:tag`.
     pub fn label(&self) -> String {
         format!("{}:{}", self.repository.name, self.image)
@@ -95,6 +114,17 @@ impl Gate {
 pub enum AskedScan {
     Basic { start_scan: bool },
     Enhanced,
+}
+
+/// What becomes of an image that no scanner can scan (distroless, scratch). It never speaks of one that nobody could look at,
+/// whose scan failed, or that is still to be scanned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OnUnscanned {
+    #[default]
+    Block,
+    /// Let through, and told to whoever hears alerts.
+    Warn,
+    Allow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -441,7 +441,7 @@ mod tests {
     }
 
     fn finding(id: &str, severity: Severity) -> Finding {
-        Finding { id: id.into(), severity: Rating::Rated(severity), arn: None, status: FindingStatus::Active, packages: vec![] }
+        Finding::new(id, Rating::Rated(severity))
     }
 
     fn report(status: &str, completed_at: Option<i64>) -> Report {

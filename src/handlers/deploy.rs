@@ -8,10 +8,9 @@ use super::drive::drive;
 use super::error::HandlerError;
 use crate::aws::Aws;
 use crate::domain::image::Repository;
-use crate::domain::policy::Policy;
 use crate::domain::protocol::deploy::{Deploy, Home, asked_at, due};
-use crate::domain::request::{AskedScan, Gate, Named, OnBlock, Request, RequestKind, physical_id};
-use crate::events::deployment::properties::{self, GateProperties, ScanAsked, SeverityRule};
+use crate::domain::request::{Gate, Named, Request, RequestKind, physical_id};
+use crate::events::deployment::properties::{self, GateProperties};
 use crate::events::{self, Event, deployment};
 
 /// The patience of a request whose properties cannot be read: the default.
@@ -100,23 +99,16 @@ fn gate(properties: GateProperties, here: &Here) -> Result<Gate, String> {
         account: here.home.account.clone(),
         name: properties.repository_name.clone(),
     };
-    let policy = match &properties.severity {
-        SeverityRule::Members(words) => Policy::from_words(Some(words), None, properties.ignore_findings.clone()),
-        SeverityRule::AtOrAbove(word) => Policy::from_words(None, Some(word), properties.ignore_findings.clone()),
-    };
     Ok(Gate {
         repository: properties.repository.clone().unwrap_or_else(home),
         image: properties.image.clone(),
         expected: properties.image_digest.clone(),
-        scan: match properties.scan {
-            ScanAsked::Basic { start_scan } => AskedScan::Basic { start_scan },
-            ScanAsked::Enhanced => AskedScan::Enhanced,
-        },
-        policy: policy.map_err(|error| error.to_string())?,
-        on_block: match properties.on_block {
-            properties::OnBlock::Fail => OnBlock::Fail,
-            properties::OnBlock::LetThrough => OnBlock::Warn,
-        },
+        scan: properties.scan,
+        policy: properties.policy,
+        platforms: properties.platforms,
+        max_scan_age_s: properties.max_scan_age_s,
+        on_unscanned: properties.on_unscanned,
+        on_block: properties.on_block,
         suppress_on_rollback: properties.suppress_error_on_rollback,
         polling_timeout_s: properties.polling_timeout_s,
     })

@@ -1,17 +1,17 @@
 //! What a world starts with: who asks for what and when, what the scanner says one word after the other, and how much may go
 //! wrong.
 
-use ecr_scan_verifier::domain::finding::{Counts, Finding, FindingStatus, Rating};
+use ecr_scan_verifier::domain::finding::{Counts, Finding};
 use ecr_scan_verifier::domain::head::{Child, EventCounts};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
-use ecr_scan_verifier::domain::judge::judge;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::Resolved;
 use ecr_scan_verifier::domain::protocol::deploy::Home;
-use ecr_scan_verifier::domain::request::{AskedScan, Counted, Gate, Named, OnBlock, Request, RequestKind};
+use ecr_scan_verifier::domain::request::{AskedScan, Counted, Gate, Named, OnBlock, OnUnscanned, Request, RequestKind};
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
 use ecr_scan_verifier::domain::scan::{Answered, Facts, Report, ScanSource};
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::seeds::Seed;
 use crate::world::What;
@@ -19,6 +19,7 @@ use crate::world::What;
 /// Worlds are small: no setting has more of either.
 pub const IMAGES: usize = 3;
 pub const REQUESTS: usize = 3;
+pub const RESOURCES: usize = 2;
 
 /// Seconds since everything began.
 pub type Second = i32;
@@ -90,7 +91,8 @@ pub struct Asked {
     pub resource: usize,
     /// Asked only when this one has its answer.
     pub after: Option<usize>,
-    pub rolling_back: bool,
+    /// From this request on its stack is rolling back.
+    pub rolls_back: bool,
 }
 
 /// How often the adversary may do what.
@@ -117,9 +119,15 @@ pub struct Setting {
     /// Whose work may fail, and until when.
     pub fails: fn(&What) -> bool,
     pub fails_until: Second,
+    /// Whether work that fails always dies: there are fewer worlds without the other ways.
+    pub only_dies: bool,
     /// Which messages may be lost.
     pub loses: fn(&What) -> bool,
+    /// Whether CloudFormation asks although somebody is at work.
+    pub overlaps: bool,
     pub seed: Option<Seed>,
+    /// Promises that are known not to hold here, each with a test that shows it.
+    pub leaves_out: Vec<&'static str>,
     /// What has to happen in some run, or the setting shows less than it means to.
     pub sometimes: Vec<&'static str>,
 }
@@ -136,8 +144,11 @@ impl Default for Setting {
             left: Left::default(),
             fails: |_| true,
             fails_until: Second::MAX,
+            only_dies: false,
             loses: |what| matches!(what, What::Event { .. }),
+            overlaps: true,
             seed: None,
+            leaves_out: Vec::new(),
             sometimes: Vec::new(),
         }
     }
@@ -168,7 +179,7 @@ impl Setting {
     }
 
     pub fn asks(self, kind: RequestKind, image: usize, at: Second) -> Self {
-        self.asks_for(kind, image, at, PATIENCE, at_or_above("HIGH"), 0)
+        self.asks_for(kind, image, at, PATIENCE, strict(), 0)
     }
 
     pub fn asks_for(mut self, kind: RequestKind, image: usize, asked: Second, patience: Second, policy: Policy, resource: usize) -> Self {
@@ -198,6 +209,9 @@ impl Setting {
                     ScanSource::Enhanced => AskedScan::Enhanced,
                 },
                 policy,
+                platforms: vec![],
+                max_scan_age_s: None,
+                on_unscanned: OnUnscanned::Block,
                 on_block: OnBlock::Fail,
                 suppress_on_rollback: true,
                 polling_timeout_s: patience.unsigned_abs(),
@@ -214,7 +228,7 @@ impl Setting {
             images,
             resource,
             after: None,
-            rolling_back: false,
+            rolls_back: false,
         });
         self
     }
@@ -228,7 +242,7 @@ impl Setting {
 
     /// The last request is the rollback of its stack.
     pub fn rolls_back(mut self) -> Self {
-        self.asked.last_mut().expect("somebody asks").rolling_back = true;
+        self.asked.last_mut().expect("somebody asks").rolls_back = true;
         self
     }
 
@@ -314,26 +328,24 @@ impl Setting {
         })
     }
 
+    /// Judged anew, and by other means than the machines do: of what is found here, a threshold of HIGH stops what is CRITICAL.
     fn lets_through(&self, request: usize, listed: Listed) -> bool {
-        !judge(&findings(listed), self.policy(request)).blocks()
+        let ignored = &self.policy(request).ignore_findings;
+        listed.iter().all(|(id, severity)| *severity == "LOW" || ignored.contains(*id))
     }
 }
 
-pub fn at_or_above(threshold: &str) -> Policy {
-    Policy::from_words(None, Some(threshold), []).expect("a threshold")
+/// Blocks what is HIGH or worse.
+pub fn strict() -> Policy {
+    Policy::from_words(None, Some("HIGH"), []).expect("a threshold")
 }
 
-pub fn ignoring(threshold: &str, (id, _): (&str, &str)) -> Policy {
-    Policy::from_words(None, Some(threshold), [id.to_owned()]).expect("a threshold")
+/// The same, and this one finding is ignored: it takes the findings themselves to judge.
+pub fn ignoring((id, _): (&str, &str)) -> Policy {
+    Policy::from_words(None, Some("HIGH"), [id.to_owned()]).expect("a threshold")
 }
 
 fn findings(listed: Listed) -> Vec<Finding> {
-    let finding = |(id, severity): &(&str, &str)| Finding {
-        id: (*id).into(),
-        severity: Rating::parse(Some(severity)),
-        arn: None,
-        status: FindingStatus::Active,
-        packages: vec![],
-    };
+    let finding = |(id, severity): &(&str, &str)| serde_json::from_value(json!({"id": id, "severity": severity, "status": "ACTIVE"})).expect("a finding");
     listed.iter().map(finding).collect()
 }

@@ -9,9 +9,13 @@ use ecr_scan_verifier::domain::head::{Head, Kind};
 use ecr_scan_verifier::domain::plan::is_for_sweep;
 use ecr_scan_verifier::domain::protocol::wake::lease;
 
-use crate::gate::{Gate, Running};
+use crate::parking::Parking;
 use crate::seeds::Seed;
-use crate::setting::{IMAGES, Left, REQUESTS, Second, Word, at, second};
+use crate::setting::{FILLS_WITHIN, IMAGES, Left, REQUESTS, RESOURCES, Second, Word, at, second};
+
+/// The sweep leaves a request alone for so long after its time (`domain::protocol::wake`), and comes every minute.
+pub const GRACE: Second = 30;
+pub const SWEEPS_EVERY: Second = 60;
 
 /// A message that is under way, or whoever works on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,10 +82,10 @@ pub struct Item {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row {
-    pub of: usize,
+    pub of: u8,
     pub is_admitted: bool,
     /// Not in the table: whose request has admitted it last.
-    pub by: usize,
+    pub by: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,7 +109,7 @@ pub struct Broken {
     pub two_answers: bool,
     pub too_early: bool,
     pub too_late: bool,
-    pub stray: bool,
+    pub surprised: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -116,13 +120,13 @@ pub struct World {
     pub facts: Vec<Kept>,
     pub items: [Option<Item>; REQUESTS],
     /// By resource: when the newest request that was let through, or the newest Delete, was asked.
-    pub newest: [Option<Second>; REQUESTS],
+    pub newest: [Option<Second>; RESOURCES],
     /// By resource, not in a table: the request whose images are deployed.
-    pub stands: [Option<usize>; REQUESTS],
+    pub stands: [Option<u8>; RESOURCES],
     /// By resource and image.
-    pub rows: [[Option<Row>; IMAGES]; REQUESTS],
+    pub rows: [[Option<Row>; IMAGES]; RESOURCES],
     /// By resource and image in the template, which is all that properties differ in: the data last answered.
-    pub data: [[Option<u32>; IMAGES]; REQUESTS],
+    pub data: [[Option<u32>; IMAGES]; RESOURCES],
     pub messages: Vec<Message>,
     pub running: Vec<Process>,
     /// The first answer that CloudFormation got.
@@ -197,8 +201,8 @@ pub fn bit(request: usize, image: usize) -> u16 {
 }
 
 impl World {
-    pub fn new(gate: &Gate) -> Self {
-        let setting = &gate.setting;
+    pub fn new(parking: &Parking) -> Self {
+        let setting = &parking.setting;
         let first = setting.asked.iter().enumerate().filter(|(_, asked)| asked.after.is_none());
         Self {
             now: 0,
@@ -231,17 +235,17 @@ impl World {
     }
 
     /// Carries out one call of an effect; `None`: there are more.
-    pub fn perform(&mut self, gate: &Gate, effect: &Effect, process: &mut Process) -> Option<Seen> {
-        let setting = &gate.setting;
+    pub fn perform(&mut self, parking: &Parking, effect: &Effect, process: &mut Process) -> Option<Seen> {
+        let setting = &parking.setting;
         Some(match *effect {
             Effect::ReadHeads(ref images) => Seen::Heads(images.iter().map(|image| self.heads[*image]).collect()),
             Effect::WriteHead { image, expect, head } => {
                 let current = self.heads[image];
-                if current.map_or(0, |current| gate.heads.of(current).version) != expect {
+                if current.map_or(0, |current| parking.heads.of(current).version) != expect {
                     return Some(Seen::Conflict(current));
                 }
                 self.heads[image] = Some(head);
-                let lets_through = gate.lets_through(image, head);
+                let lets_through = parking.lets_through(image, head);
                 self.running.iter_mut().chain(std::iter::once(process)).for_each(|process| process.justified |= lets_through);
                 Seen::Done
             }
@@ -267,36 +271,36 @@ impl World {
                 Seen::Answer { image, stage: usize::from(stage), completed }
             }
             Effect::ReadPolicies(image) => {
-                let lives = |rows: &[Option<Row>; IMAGES]| rows[image].filter(|row| row.is_admitted).map(|row| row.by);
+                let lives = |rows: &[Option<Row>; IMAGES]| rows[image].filter(|row| row.is_admitted).map(|row| usize::from(row.by));
                 Seen::Policies(self.rows.iter().filter_map(lives).collect())
             }
             Effect::ReadRows(resource) => Seen::Rows(resource, self.rows[resource]),
             Effect::ReadData { resource, of } => Seen::Data(self.data[resource][of]),
-            Effect::ReadRequest(request) => Seen::Request(request, self.items[request].map(|item| self.shown(gate, item))),
+            Effect::ReadRequest(request) => Seen::Request(request, self.items[request].map(|item| self.shown(parking, item))),
             Effect::ReadWaiting(image) => {
                 let is_of = |n: &usize| setting.asked[*n].root == image || setting.asked[*n].images.contains(&image);
                 Seen::Waiting(self.pointed_to().filter(is_of).collect())
             }
             Effect::ReadOpen(resource) => Seen::Waiting(self.pointed_to().filter(|n| setting.asked[*n].resource == resource).collect()),
             Effect::Record { request, record } => match self.items[request] {
-                Some(item) => Seen::Stored(self.shown(gate, item).stage),
+                Some(item) => Seen::Stored(self.shown(parking, item).stage),
                 None => self.decide(
-                    gate,
+                    parking,
                     request,
-                    &gate.decisions.of(record),
+                    &parking.decisions.of(record),
                     Item { stage: Stage::Open, timer: 0, has_images: false, has_pointers: false },
                     process,
                 ),
             },
             Effect::Register(request) => match self.items[request] {
-                Some(item) => Seen::Stored(self.shown(gate, item).stage),
+                Some(item) => Seen::Stored(self.shown(parking, item).stage),
                 None => {
                     self.items[request] = Some(Item { stage: Stage::Open, timer: 1, has_images: true, has_pointers: true });
                     Seen::Done
                 }
             },
-            Effect::Claim { request, record } => match self.items[request].map(|item| self.shown(gate, item)) {
-                Some(item) if item.stage == Stage::Open => self.decide(gate, request, &gate.decisions.of(record), item, process),
+            Effect::Claim { request, record } => match self.items[request].map(|item| self.shown(parking, item)) {
+                Some(item) if item.stage == Stage::Open => self.decide(parking, request, &parking.decisions.of(record), item, process),
                 item => Seen::Stored(item.map_or(Stage::Answered, |item| item.stage)),
             },
             Effect::TakeLease { request, until } => match &mut self.items[request] {
@@ -307,7 +311,7 @@ impl World {
                 _ => Seen::Lost,
             },
             Effect::Put { request, answer } => {
-                self.put(gate, request, answer);
+                self.put(parking, request, answer);
                 Seen::Done
             }
             Effect::MarkAnswered(request) => match &mut self.items[request] {
@@ -365,9 +369,9 @@ impl World {
     }
 
     /// The item as a reader finds it. Where the answer is not stored, nothing is left of a claim when its lease is over.
-    fn shown(&self, gate: &Gate, item: Item) -> Item {
+    fn shown(&self, parking: &Parking, item: Item) -> Item {
         match item.stage {
-            Stage::Claimed { lease_until, .. } if gate.setting.seed == Some(Seed::AnswerNotStored) && lease_until <= self.now => {
+            Stage::Claimed { lease_until, .. } if parking.setting.seed == Some(Seed::AnswerNotStored) && lease_until <= self.now => {
                 Item { stage: Stage::Open, ..item }
             }
             _ => item,
@@ -375,17 +379,17 @@ impl World {
     }
 
     /// One transaction: the request, then which request of the resource is the newest, then the deployments.
-    fn decide(&mut self, gate: &Gate, request: usize, decision: &Decision, before: Item, process: &Process) -> Seen {
-        let asked = &gate.setting.asked[request];
+    fn decide(&mut self, parking: &Parking, request: usize, decision: &Decision, before: Item, process: &Process) -> Seen {
+        let asked = &parking.setting.asked[request];
         let resource = asked.resource;
         if let Some((images, data)) = &decision.admitted {
             if self.newest[resource].is_some_and(|newest| newest > asked.at) {
                 return Seen::Superseded;
             }
-            (self.newest[resource], self.stands[resource]) = (Some(asked.at), Some(request));
+            (self.newest[resource], self.stands[resource]) = (Some(asked.at), Some(request as u8));
             self.data[resource][asked.root] = Some(*data);
-            let root = images[0];
-            images.iter().for_each(|image| self.rows[resource][*image] = Some(Row { of: root, is_admitted: true, by: request }));
+            let (root, by) = (images[0] as u8, request as u8);
+            images.iter().for_each(|image| self.rows[resource][*image] = Some(Row { of: root, is_admitted: true, by }));
         }
         for image in &decision.replaced {
             if let Some(row) = &mut self.rows[resource][*image] {
@@ -393,108 +397,95 @@ impl World {
             }
         }
         if decision.verdict == "PASS" {
-            self.broken.too_early |= !self.is_justified(gate, request, decision, process.justified);
+            self.broken.too_early |= !self.is_justified(parking, request, decision, process.justified);
         }
-        let lease_until = if gate.setting.seed == Some(Seed::EndlessLease) { Second::MAX } else { second(lease(at(decision.decided))) };
+        let lease_until = if parking.setting.seed == Some(Seed::EndlessLease) { Second::MAX } else { second(lease(at(decision.decided))) };
         self.items[request] = Some(Item { stage: Stage::Claimed { answer: decision.answer, lease_until }, ..before });
         Seen::Done
     }
 
     /// Whether what counts for this request, and nothing else, was let through on whole lists of what the scanner has found.
-    fn is_justified(&self, gate: &Gate, request: usize, decision: &Decision, justified: u16) -> bool {
-        let asked = &gate.setting.asked[request];
+    fn is_justified(&self, parking: &Parking, request: usize, decision: &Decision, justified: u16) -> bool {
+        let asked = &parking.setting.asked[request];
         let images = decision.admitted.as_ref().map(|(images, _)| images.as_slice()).unwrap_or_default();
         let mut expected = vec![asked.root];
         expected.extend(asked.images.iter().filter(|image| **image != asked.root));
         images == expected.as_slice()
             && asked.images.iter().all(|image| {
-                let scanned = gate.setting.has_listed_what_passes(request, *image, usize::from(self.scanner[*image].stage));
+                let scanned = parking.setting.has_listed_what_passes(request, *image, usize::from(self.scanner[*image].stage));
                 scanned && justified & bit(request, *image) != 0
             })
     }
 
-    fn put(&mut self, gate: &Gate, request: usize, answer: u32) {
-        let asked = &gate.setting.asked[request];
+    fn put(&mut self, parking: &Parking, request: usize, answer: u32) {
+        let asked = &parking.setting.asked[request];
         match self.sent[request] {
             Some(first) => self.broken.two_answers |= first != answer,
             None => {
                 self.sent[request] = Some(answer);
-                self.broken.too_late |= self.now > asked.due + gate.grace() + self.excused;
-                for (n, next) in gate.setting.asked.iter().enumerate().filter(|(_, next)| next.after == Some(request)) {
+                self.broken.too_late |= self.now > asked.due + GRACE + SWEEPS_EVERY + self.excused;
+                for (n, next) in parking.setting.asked.iter().enumerate().filter(|(_, next)| next.after == Some(request)) {
                     self.messages.push(Message { what: What::Request(n), from: next.at.max(self.now), failed: 0 });
                 }
             }
         }
     }
 
-    /// The next sweep that has something to do with this request, and its time.
-    pub fn next_sweep(&self, gate: &Gate, request: usize) -> Option<Second> {
-        let first = gate.setting.sweep?;
-        let item = self.items[request]?;
-        // Before that the sweep passes it over, or finds that its time is not quite over.
-        let from = match item.stage {
-            Stage::Answered => return None,
-            Stage::Claimed { lease_until, .. } if lease_until == Second::MAX => return None,
-            Stage::Claimed { lease_until, .. } => lease_until,
-            Stage::Open => gate.setting.asked[request].due + crate::gate::GRACE,
-        };
-        let from = from.max(self.now + 1);
-        let minutes = (from - first).max(0).div_euclid(60) + i32::from((from - first).max(0) % 60 > 0);
-        Some(first + minutes * 60)
+    /// From when on a sweep finds something to do with this request. Before that it passes it over, or finds that its time is
+    /// not quite over.
+    fn is_swept_from(&self, parking: &Parking, request: usize) -> Option<Second> {
+        match self.items[request]?.stage {
+            Stage::Open => Some(parking.setting.asked[request].due + GRACE),
+            Stage::Claimed { lease_until, .. } => Some(lease_until).filter(|lease_until| *lease_until < Second::MAX),
+            Stage::Answered => None,
+        }
     }
 
-    /// Time has come to this second; the sweeps on the way have started.
-    pub fn pass_until(&mut self, gate: &Gate, to: Second) {
-        let began = self.now;
-        self.now = to;
-        let Some(first) = gate.setting.sweep else { return };
-        for sweep in (0..).map(|n| first + 60 * n).take_while(|sweep| *sweep <= to).filter(|sweep| *sweep > began) {
-            for request in 0..REQUESTS {
-                let Some(item) = self.items[request].filter(|item| item.stage != Stage::Answered) else { continue };
-                let lease_until = match item.stage {
-                    Stage::Claimed { lease_until, .. } => Some(at(lease_until)),
+    /// When the next of these sweeps comes.
+    pub fn next_sweep(&self, parking: &Parking, request: usize) -> Option<Second> {
+        let first = parking.setting.sweep?;
+        let from = self.is_swept_from(parking, request)?.max(self.now + 1);
+        let minutes = (from - first).max(0) + SWEEPS_EVERY - 1;
+        Some(first + minutes / SWEEPS_EVERY * SWEEPS_EVERY)
+    }
+
+    /// The clock moves on, and the sweeps on the way begin.
+    pub fn pass_until(&mut self, parking: &Parking, moment: Second) {
+        let began = std::mem::replace(&mut self.now, moment);
+        let Some(first) = parking.setting.sweep else { return };
+        for sweep in (first..=moment).step_by(SWEEPS_EVERY as usize).filter(|sweep| *sweep > began) {
+            for request in 0..parking.setting.asked.len() {
+                let Some(from) = self.is_swept_from(parking, request) else { continue };
+                let lease_until = match self.items[request].map(|item| item.stage) {
+                    Some(Stage::Claimed { lease_until, .. }) => Some(at(lease_until)),
                     _ => None,
                 };
                 let message = Message { what: What::Sweep(request), from: sweep, failed: 0 };
-                let is_useful = self.next_sweep_from(gate, item, request) <= sweep;
-                if is_for_sweep(Some(at(gate.setting.asked[request].due)), lease_until, at(sweep)) && is_useful && !self.messages.contains(&message) {
+                if from <= sweep && is_for_sweep(Some(at(parking.setting.asked[request].due)), lease_until, at(sweep)) {
                     self.messages.push(message);
                 }
             }
         }
     }
 
-    fn next_sweep_from(&self, gate: &Gate, item: Item, request: usize) -> Second {
-        match item.stage {
-            Stage::Claimed { lease_until, .. } => lease_until,
-            _ => gate.setting.asked[request].due + crate::gate::GRACE,
-        }
-    }
-
     /// Until when the scanner may leave an image as it is.
-    pub fn scanner_is_slow_at(&self, gate: &Gate) -> Option<Second> {
-        let images = gate.setting.images.iter().zip(&self.scanner);
+    pub fn scanner_is_slow_at(&self, parking: &Parking) -> Option<Second> {
+        let images = parking.setting.images.iter().zip(&self.scanner);
         let filling = images.filter(|(image, scanner)| matches!(image.script[usize::from(scanner.stage)].word, Word::Filling(_)));
-        filling.map(|(_, scanner)| scanner.completed + crate::setting::FILLS_WITHIN).min()
+        filling.map(|(_, scanner)| scanner.completed + FILLS_WITHIN).min()
     }
 }
 
 /// Which requests' bits a head of that image sets: complete, its list proven whole, and nothing in it blocks.
-pub fn lets_through(gate: &Gate, image: usize, head: &Head) -> u16 {
+pub fn lets_through(parking: &Parking, image: usize, head: &Head) -> u16 {
     let Some((result, true)) = head.complete() else { return 0 };
-    let requests = 0..gate.setting.asked.len();
-    let passes = requests.filter(|request| gate.setting.lets_facts_through(*request, image, result.facts.as_str()));
+    let requests = 0..parking.setting.asked.len();
+    let passes = requests.filter(|request| parking.setting.lets_facts_through(*request, image, result.facts.as_str()));
     passes.map(|request| bit(request, image)).sum()
 }
 
-/// What is known of it, for a person who reads a counterexample.
+/// What a head says, for a person who reads a counterexample.
 pub fn describe(head: &Head) -> String {
     let kind = if matches!(head.kind, Kind::Index(_)) { " index" } else { "" };
     format!("v{}{kind} {}", head.version, head.state().word())
-}
-
-impl Running {
-    pub fn effect(&self) -> &Effect {
-        &self.effect
-    }
 }

@@ -6,8 +6,10 @@ use std::fs;
 
 use ecr_scan_verifier::cli::read_event::read_event;
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
+use ecr_scan_verifier::domain::policy::Policy;
+use ecr_scan_verifier::domain::request::{AskedScan, OnBlock, OnUnscanned};
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
-use ecr_scan_verifier::events::deployment::properties::{GateProperties, OnBlock, ScanAsked, SeverityRule, properties_hash};
+use ecr_scan_verifier::events::deployment::properties::{GateProperties, properties_hash};
 use ecr_scan_verifier::events::deployment::{Kind, Request};
 use ecr_scan_verifier::events::ours::Ours;
 use ecr_scan_verifier::events::{About, Counts, Event, Manifest, UnreadableEvent, read, read_slice, sqs};
@@ -88,6 +90,11 @@ fn request(check: impl Fn(&Request) + 'static) -> Holds {
     Holds::Request(Box::new(check))
 }
 
+fn members(words: &[&str]) -> Policy {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    Policy::from_words(Some(&words), None, []).unwrap()
+}
+
 fn by_severity(counts: &[(&str, u64)]) -> Counts {
     counts.iter().map(|&(severity, n)| (severity.to_owned(), n)).collect()
 }
@@ -104,10 +111,12 @@ fn gate(tag: &str, digest_at_synth: Option<&str>) -> GateProperties {
         repository: Some(about(APP, &[]).repository),
         image: ImageRef::parse(tag).unwrap(),
         image_digest: digest_at_synth.map(digest),
-        scan: ScanAsked::Enhanced,
-        severity: SeverityRule::Members(vec!["CRITICAL".into(), "HIGH".into()]),
+        scan: AskedScan::Enhanced,
+        policy: members(&["CRITICAL", "HIGH"]),
+        platforms: vec![],
+        max_scan_age_s: None,
+        on_unscanned: OnUnscanned::Block,
         on_block: OnBlock::Fail,
-        ignore_findings: vec![],
         suppress_error_on_rollback: true,
         polling_timeout_s: 840,
     }
@@ -210,7 +219,7 @@ fn samples() -> BTreeMap<&'static str, Holds> {
                 assert_eq!((&request.kind, request.resource_type.as_str()), (&Kind::Create, "Custom::EcrScanVerifier"));
                 let gate = request.gate().unwrap();
                 assert_eq!((gate.repository_name.as_str(), gate.image.to_string().as_str()), ("payments-api", "1.4.2"));
-                assert_eq!(gate.severity, SeverityRule::Members(vec!["CRITICAL".into(), "HIGH".into()]));
+                assert_eq!(gate.policy, Policy { ignore_findings: ["CVE-2022-0563".to_owned()].into(), ..members(&["CRITICAL", "HIGH"]) });
             }),
         ),
         (
@@ -228,10 +237,12 @@ fn samples() -> BTreeMap<&'static str, Holds> {
             "deploy-create-basic-threshold.json",
             request(|request| {
                 let expected = GateProperties {
-                    scan: ScanAsked::Basic { start_scan: true },
-                    severity: SeverityRule::AtOrAbove("HIGH".into()),
-                    on_block: OnBlock::LetThrough,
-                    ignore_findings: vec!["CVE-2026-10001".into()],
+                    scan: AskedScan::Basic { start_scan: true },
+                    policy: Policy::from_words(None, Some("HIGH"), ["CVE-2026-10001".to_owned()]).unwrap(),
+                    platforms: vec![],
+                    max_scan_age_s: None,
+                    on_unscanned: OnUnscanned::Block,
+                    on_block: OnBlock::Warn,
                     polling_timeout_s: 1800,
                     ..gate("latest", None)
                 };
@@ -241,7 +252,7 @@ fn samples() -> BTreeMap<&'static str, Holds> {
         ("deploy-create-signed-the-old-way.json", request(|request| assert_eq!(signed(request), Some("2026-03-14T09:26:53Z".into())))),
         (
             "deploy-create-with-an-unknown-property.json",
-            request(|request| assert!(request.gate().unwrap_err().to_string().contains("does not know the property `platforms`"))),
+            request(|request| assert!(request.gate().unwrap_err().to_string().contains("does not know the property `layout`"))),
         ),
         (
             "deploy-create-without-properties.json",

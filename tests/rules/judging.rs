@@ -1,24 +1,41 @@
 //! Laws of judging, and of what a row makes of news that come doubled, late and in any order.
 
-use ecr_scan_verifier::domain::finding::{Counts, Finding, FindingStatus, Rating};
+use ecr_scan_verifier::domain::finding::Fix;
+use ecr_scan_verifier::domain::finding::{Counts, Finding, FindingStatus, Rating, Severity};
 use ecr_scan_verifier::domain::head::{Change, EventCounts, Head, News, merge};
-use ecr_scan_verifier::domain::judge::judge;
-use ecr_scan_verifier::domain::policy::Policy;
+use ecr_scan_verifier::domain::judge::{self, Judgement};
+use ecr_scan_verifier::domain::policy::{Exemption, Policy};
 use ecr_scan_verifier::domain::scan::{Answer, Answered, Reading, Report, ScanSource, ScanState, understand};
 use proptest::prelude::*;
 
-use crate::world::{at, complete, digest, finding, repository};
+use crate::world::{at, complete, digest, finding, in_package, repository};
 
 const WORDS: [&str; 8] = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED", "UNTRIAGED", "SEVERE"];
 
+/// Everything is judged on day 100, in one repository.
+fn judge<'a>(findings: &'a [Finding], policy: &'a Policy) -> Judgement<'a> {
+    judge::judge(findings, policy, "payments-api", day(100))
+}
+
+fn day(n: i64) -> jiff::Timestamp {
+    "2026-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap() + jiff::SignedDuration::from_hours(24 * n)
+}
+
+fn date(n: i64) -> jiff::civil::Date {
+    jiff::tz::TimeZone::UTC.to_datetime(day(n)).date()
+}
+
 fn any_finding() -> impl Strategy<Value = Finding> {
     let status = prop_oneof![3 => Just(FindingStatus::Active), 1 => Just(FindingStatus::Suppressed), 1 => Just(FindingStatus::Closed)];
-    (0..6_u8, prop::sample::select(&WORDS[..]), status, any::<bool>()).prop_map(|(id, word, status, has_arn)| Finding {
-        id: format!("CVE-{id}"),
-        severity: Rating::parse(Some(word)),
+    let fix = prop::option::of(prop::sample::select(&[Fix::No, Fix::Partial, Fix::Yes][..]));
+    let more = (fix, any::<Option<bool>>(), prop::option::of(50..110_i64));
+    (0..6_u8, prop::sample::select(&WORDS[..]), status, any::<bool>(), more).prop_map(|(id, word, status, has_arn, (fix, exploit, seen))| Finding {
         arn: has_arn.then(|| format!("arn:{id}")),
         status,
-        packages: vec![],
+        fix,
+        exploit,
+        first_seen: seen.map(day),
+        ..Finding::new(format!("CVE-{id}"), Rating::parse(Some(word)))
     })
 }
 
@@ -26,14 +43,33 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     let ignores = prop::collection::vec((0..6_u8, any::<bool>()).prop_map(|(id, arn)| if arn { format!("arn:{id}") } else { format!("CVE-{id}") }), 0..3);
     let threshold = prop::sample::select(&WORDS[..5]).prop_map(|word| (None, Some(word)));
     let members = prop::sample::subsequence(&WORDS[..7], 1..4).prop_map(|words| (Some(words.into_iter().map(str::to_owned).collect::<Vec<_>>()), None));
-    (prop_oneof![threshold, members], ignores).prop_map(|((severity, threshold), ignore)| Policy::from_words(severity.as_deref(), threshold, ignore).unwrap())
+    let exemption = (0..6_u8, 90..110_i64, any::<bool>(), any::<bool>()).prop_map(|(id, until, here, until_fixed)| Exemption {
+        id: format!("CVE-{id}"),
+        reason: "because".into(),
+        until: date(until),
+        package: None,
+        repository: (!here).then(|| "elsewhere".to_owned()),
+        until_fixed,
+    });
+    let most = prop::collection::btree_map(prop::sample::select(&Severity::ALL[..]), 0..3_u64, 0..3);
+    let beyond = (prop::collection::btree_set(exemption, 0..3), most, any::<bool>(), any::<bool>(), prop::option::of(1..30_u16));
+    (prop_oneof![threshold, members], ignores, beyond).prop_map(
+        |((severity, threshold), ignore, (exemptions, max_findings, ignore_unfixed, only_exploited, grace_days))| Policy {
+            exemptions,
+            max_findings,
+            ignore_unfixed,
+            only_exploited,
+            grace_days,
+            ..Policy::from_words(severity.as_deref(), threshold, ignore).unwrap()
+        },
+    )
 }
 
 proptest! {
     #[test]
     fn every_finding_is_in_exactly_one_place(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
         let judgement = judge(&findings, &policy);
-        let places = judgement.blocking.len() + judgement.tolerated.len() + judgement.ignored.len() + judgement.suppressed.len();
+        let places = judgement.blocking.len() + judgement.tolerated.len() + judgement.ignored.len() + judgement.exempt.len() + judgement.suppressed.len();
         prop_assert_eq!(places, findings.len());
         prop_assert_eq!(judgement.counts.total() as usize, judgement.blocking.len() + judgement.tolerated.len());
     }
@@ -75,14 +111,114 @@ proptest! {
 
     #[test]
     fn counts_alone_judge_as_the_findings_do_where_nothing_is_ignored(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
-        let policy = Policy { ignore_findings: Default::default(), ..policy };
+        let policy = Policy { severity: policy.severity, ..Policy::default() };
         let counts = Counts::of(findings.iter().filter(|finding| finding.counts()));
         prop_assert_eq!(policy.blocking_in(&counts), judge(&findings, &policy).blocking.len() as u64);
+    }
+
+    /// Each of these lets something through: taking it out never blocks less.
+    #[test]
+    fn what_excuses_never_blocks_more(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
+        let with = judge(&findings, &policy).blocking.len();
+        for without in [
+            Policy { exemptions: Default::default(), ..policy.clone() },
+            Policy { ignore_unfixed: false, ..policy.clone() },
+            Policy { only_exploited: false, ..policy.clone() },
+            Policy { grace_days: None, ..policy.clone() },
+        ] {
+            prop_assert!(judge(&findings, &without).blocking.len() >= with, "{:?}", without);
+        }
+    }
+
+    #[test]
+    fn an_ended_exemption_excuses_nothing(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
+        let ended = policy.exemptions.iter().map(|exemption| Exemption { until: date(99), ..exemption.clone() }).collect();
+        let none = Policy { exemptions: Default::default(), ..policy.clone() };
+        let ended = Policy { exemptions: ended, ..policy };
+        prop_assert_eq!(judge(&findings, &ended).blocking, judge(&findings, &none).blocking);
+    }
+
+    #[test]
+    fn what_is_always_blocked_is_blocked_whatever_else_is_said(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy()) {
+        let policy = Policy { block_always: ["CVE-1".to_owned()].into(), ..policy };
+        let judgement = judge(&findings, &policy);
+        let always = findings.iter().filter(|finding| finding.id == "CVE-1" && finding.counts()).count();
+        prop_assert_eq!(judgement.blocking.iter().filter(|finding| finding.id == "CVE-1").count(), always);
+    }
+
+    #[test]
+    fn a_judgement_holds_until_it_says(findings in prop::collection::vec(any_finding(), 0..12), policy in any_policy(), later in 0..60_i64) {
+        let judgement = judge(&findings, &policy);
+        let then = day(100 + later);
+        if judgement.holds_until.is_none_or(|until| then < until) {
+            prop_assert_eq!(judge::judge(&findings, &policy, "payments-api", then).blocking, judgement.blocking);
+        }
     }
 
     #[test]
     fn a_policy_survives_its_text(policy in any_policy()) {
         prop_assert_eq!(Policy::parse(&policy.canonical()).unwrap(), policy);
+    }
+}
+
+fn parsed(policy: &str) -> Policy {
+    Policy::parse(policy).unwrap()
+}
+
+#[test]
+fn so_many_findings_do_not_block_and_one_more_does() {
+    let policy = parsed(r#"{"severityThreshold":"HIGH","maxFindings":{"HIGH":2,"LOW":1}}"#);
+    for (high, low, blocking) in [(2, 1, 0), (3, 0, 3), (2, 2, 2), (0, 0, 0)] {
+        let mut findings: Vec<Finding> = (0..high).map(|n| finding(&format!("CVE-H{n}"), "HIGH")).collect();
+        findings.extend((0..low).map(|n| finding(&format!("CVE-L{n}"), "LOW")));
+        assert_eq!(judge(&findings, &policy).blocking.len(), blocking, "{high} HIGH, {low} LOW");
+    }
+    assert_eq!(judge(&[finding("CVE-1", "CRITICAL")], &policy).blocking.len(), 1, "a severity without a number is judged one by one");
+}
+
+#[test]
+fn an_exemption_speaks_of_one_finding_in_one_place() {
+    let in_xz = in_package(finding("CVE-1", "CRITICAL"), "xz-utils", "5.6.0", None);
+    let in_two = in_package(in_xz.clone(), "liblzma", "5.6.0", None);
+    let unfixed = Finding { fix: Some(Fix::No), ..in_xz.clone() };
+    let exempting = |more: &str| parsed(&format!(r#"{{"exemptions":[{{"id":"CVE-1","reason":"because","until":"2026-12-31"{more}}}]}}"#));
+    for (finding, more, excused) in [
+        (&in_xz, "", true),
+        (&in_xz, r#","package":"xz-utils""#, true),
+        (&in_xz, r#","package":"openssl""#, false),
+        (&in_two, r#","package":"xz-utils""#, false), // it is in the other package too
+        (&in_xz, r#","repository":"payments-api""#, true),
+        (&in_xz, r#","repository":"billing""#, false),
+        (&in_xz, r#","untilFixed":true"#, false), // whether there is a fix nobody says
+        (&unfixed, r#","untilFixed":true"#, true),
+    ] {
+        assert_eq!(!judge(std::slice::from_ref(finding), &exempting(more)).blocks(), excused, "{more}");
+    }
+    let other = finding("CVE-2", "LOW");
+    let policy = exempting("");
+    assert_eq!(judge(&[other], &policy).unused_exemptions.len(), 1);
+}
+
+#[test]
+fn grace_counts_from_the_day_on_which_it_was_first_seen() {
+    let policy = parsed(r#"{"graceDays":14}"#);
+    for (first_seen, blocks) in [(Some(day(90)), false), (Some(day(86)), true), (Some(day(87)), false), (None, true)] {
+        let findings = [Finding { first_seen, ..finding("CVE-1", "CRITICAL") }];
+        let judgement = judge(&findings, &policy);
+        assert_eq!(judgement.blocks(), blocks, "{first_seen:?}");
+        assert_eq!(judgement.holds_until, first_seen.filter(|_| !blocks).map(|seen| seen + jiff::SignedDuration::from_hours(24 * 14)));
+    }
+}
+
+#[test]
+fn what_nobody_says_counts_against_the_image() {
+    let unknown = finding("CVE-1", "CRITICAL");
+    for policy in [r#"{"ignoreUnfixed":true}"#, r#"{"exploit":{"exploitAvailable":true}}"#] {
+        assert!(judge(std::slice::from_ref(&unknown), &parsed(policy)).blocks(), "{policy}");
+    }
+    let known = Finding { fix: Some(Fix::No), exploit: Some(false), ..unknown };
+    for policy in [r#"{"ignoreUnfixed":true}"#, r#"{"exploit":{"exploitAvailable":true}}"#] {
+        assert!(!judge(std::slice::from_ref(&known), &parsed(policy)).blocks(), "{policy}");
     }
 }
 
@@ -401,10 +537,10 @@ fn the_pipelines_verdict_is_not_the_first_to_make_way() {
     };
     let head = merged(None, 10, (0..9).map(ignoring).collect());
     assert_eq!(head.verdicts.len(), 8);
-    assert_eq!((head.blocking_under(&ignoring(0)), head.blocking_under(&ignoring(1))), (Some(1), Some(0)));
+    assert_eq!((head.blocking_under(&ignoring(0), at(0)), head.blocking_under(&ignoring(1), at(0))), (Some(1), Some(0)));
     let head = merged(Some(&head), 40, vec![ignoring(0), ignoring(20)]);
-    assert_eq!(head.blocking_under(&ignoring(0)), Some(1), "who asks now stays");
-    assert_eq!(head.blocking_under(&ignoring(20)), Some(1));
+    assert_eq!(head.blocking_under(&ignoring(0), at(0)), Some(1), "who asks now stays");
+    assert_eq!(head.blocking_under(&ignoring(20), at(0)), Some(1));
     assert_eq!(head.verdicts.len(), 8);
 }
 

@@ -8,5 +8,6 @@ mod events;
 mod judging;
 mod messages;
 mod scanning;
+mod truth;
 mod waiting;
 mod world;

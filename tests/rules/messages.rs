@@ -1,6 +1,7 @@
 //! Every sentence of a refused deployment, as CloudFormation's user reads it. The golden files are the review.
 
 use ecr_scan_verifier::domain::finding::{Counts, Finding, FindingStatus, Rating};
+use ecr_scan_verifier::domain::judge::judge;
 use ecr_scan_verifier::domain::message::{self, Blocked, NotYet};
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::request::{Answer, Reason, Ruling};
@@ -35,14 +36,15 @@ fn blocked() {
     let counts = Counts::of(list.iter().chain(&[finding("CVE-2", "LOW"), finding("CVE-3", "UNTRIAGED")]));
     let unrated = Counts::of(&[finding("CVE-3", "UNTRIAGED")]);
     let image = child("app", "linux/arm64");
+    let found: Vec<Finding> = list.iter().cloned().chain([finding("CVE-2020-1", "HIGH")]).collect();
+    let judgement = judge(&found, &gate.policy, "payments-api", at(0));
     let blocked = Blocked {
         gate: &gate,
         image: &image,
         source: ScanSource::Enhanced,
         counts: &counts,
         blocking: 2,
-        list: list.iter().collect(),
-        ignored: 1,
+        judgement: Some(&judgement),
         unrated: &unrated,
         also: 1,
     };
@@ -52,9 +54,43 @@ fn blocked() {
     let counts = Counts::of(&many);
     let image = child("app", "");
     let none = Counts::default();
-    let blocked = Blocked { image: &image, counts: &counts, blocking: 60, list: many.iter().collect(), ignored: 0, unrated: &none, also: 0, ..blocked };
+    let policy = Policy::default();
+    let judgement = judge(&many, &policy, "payments-api", at(0));
+    let blocked = Blocked { image: &image, counts: &counts, blocking: 60, judgement: Some(&judgement), unrated: &none, also: 0, ..blocked };
     golden("blocked-by-many", &shown(message::found_vulnerabilities(&blocked)));
-    golden("blocked-findings-gone", &shown(message::found_vulnerabilities(&Blocked { list: vec![], ..blocked })));
+    golden("blocked-findings-gone", &shown(message::found_vulnerabilities(&Blocked { judgement: None, ..blocked })));
+}
+
+#[test]
+fn blocked_beyond_severity() {
+    let mut gate = create_by_tag("1.4.2").gate.unwrap();
+    gate.policy = Policy::parse(
+        r#"{"severityThreshold":"HIGH","maxFindings":{"MEDIUM":1},"graceDays":30,"exemptions":[
+            {"id":"CVE-2025-1","reason":"not reachable: the parser is never called","until":"2027-12-31"},
+            {"id":"CVE-2025-2","reason":"waits for the vendor","until":"2026-06-30"}]}"#,
+    )
+    .unwrap();
+    let young = Finding { first_seen: Some(at(-24 * 3600)), ..finding("CVE-2027-1", "CRITICAL") };
+    let found = [
+        in_package(finding("CVE-2025-2", "HIGH"), "xz-utils", "5.6.0", Some("5.6.1")),
+        finding("CVE-2025-1", "HIGH"),
+        young,
+        finding("CVE-2025-3", "MEDIUM"),
+        finding("CVE-2025-4", "MEDIUM"),
+    ];
+    let judgement = judge(&found, &gate.policy, "payments-api", at(0));
+    let (image, none) = (child("app", ""), Counts::default());
+    let blocked = Blocked {
+        gate: &gate,
+        image: &image,
+        source: ScanSource::Enhanced,
+        counts: &judgement.counts,
+        blocking: 3,
+        judgement: Some(&judgement),
+        unrated: &none,
+        also: 0,
+    };
+    golden("blocked-beyond-severity", &shown(message::found_vulnerabilities(&blocked)));
 }
 
 #[test]
@@ -107,12 +143,13 @@ fn refused() {
         message::policy_too_large(&gate, 200_000),
         message::given_up(&gate, "could not read the findings of payments-api: ThrottlingException: Rate exceeded"),
         message::superseded(),
+        message::basic_does_not_say(&gate, &["ignoreUnfixed", "graceDays"]),
     ];
     golden("refused", &text.map(shown).join("---\n"));
 }
 
 #[test]
 fn a_suppressed_finding_says_so() {
-    let suppressed = Finding { id: "CVE-1".into(), severity: Rating::parse(Some("HIGH")), arn: None, status: FindingStatus::Suppressed, packages: vec![] };
+    let suppressed = Finding { status: FindingStatus::Suppressed, ..Finding::new("CVE-1", Rating::parse(Some("HIGH"))) };
     assert_eq!(message::finding_line(&suppressed), "  HIGH          CVE-1 [suppressed]");
 }

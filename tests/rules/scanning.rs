@@ -140,8 +140,8 @@ fn live_deployments_are_judged_by_their_own_policies() {
     world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "LOW")])]);
     world.scan_ends("app");
     let head = &world.heads[&digest("app")];
-    assert_eq!(head.blocking_under(&world.policies[0]), Some(1));
-    assert_eq!(head.blocking_under(&world.policies[1]), Some(0), "its ignore list needs the findings, so the row keeps the result");
+    assert_eq!(head.blocking_under(&world.policies[0], at(0)), Some(1));
+    assert_eq!(head.blocking_under(&world.policies[1], at(0)), Some(0), "its ignore list needs the findings, so the row keeps the result");
     assert_eq!(head.verdicts.len(), 1);
 }
 

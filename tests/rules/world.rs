@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ecr_scan_verifier::domain::finding::{Finding, FindingStatus, Package, Rating};
+use ecr_scan_verifier::domain::finding::{Finding, Package, Rating};
 use ecr_scan_verifier::domain::head::{Child, Head};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
 use ecr_scan_verifier::domain::plan::Started;
@@ -13,7 +13,7 @@ use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
 use ecr_scan_verifier::domain::protocol::wake::{By, Wake, lease};
 use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Resolved, Saw, Why};
 use ecr_scan_verifier::domain::request::{
-    Answer, AskedScan, Data, Forward, Gate, Named, OnBlock, Record, Request, RequestKind, Row, Rows, Stage, Stored, Waiting, image_row,
+    Answer, AskedScan, Data, Forward, Gate, Named, OnBlock, OnUnscanned, Record, Request, RequestKind, Row, Rows, Stage, Stored, Waiting, image_row,
 };
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
 use ecr_scan_verifier::domain::scan::{Answer as ScanAnswer, Answered, Coverage, Facts, FactsHash, Report, ScanSource};
@@ -33,7 +33,7 @@ pub fn repository() -> Repository {
 }
 
 pub fn finding(id: &str, severity: &str) -> Finding {
-    Finding { id: id.into(), severity: Rating::parse(Some(severity)), arn: None, status: FindingStatus::Active, packages: vec![] }
+    Finding::new(id, Rating::parse(Some(severity)))
 }
 
 pub fn in_package(mut finding: Finding, name: &str, version: &str, fixed_in: Option<&str>) -> Finding {
@@ -425,6 +425,9 @@ fn request(kind: RequestKind, image: ImageRef) -> Request {
             expected: None,
             scan: AskedScan::Basic { start_scan: false },
             policy: at_or_above("HIGH"),
+            platforms: vec![],
+            max_scan_age_s: None,
+            on_unscanned: OnUnscanned::Block,
             on_block: OnBlock::Fail,
             suppress_on_rollback: true,
             polling_timeout_s: 840,

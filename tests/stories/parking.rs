@@ -435,6 +435,8 @@ async fn a_rollback_to_an_image_that_is_gone_succeeds_and_waits_for_a_busy_cloud
     let back = story.scans.answers().into_iter().rfind(|answer| answer.asked.kind() == "Update").expect("an answer to the rollback");
     assert_eq!((back.is_success(), back.data("ImageDigest")), (true, good.digest()));
     assert!(story.scans.calls("DescribeStacks").iter().filter(|call| call.met.is_some()).count() == 4, "all four were met");
+    let deliveries = story.scans.calls("Query").into_iter().filter(|call| String::from_utf8_lossy(&call.body).contains("stack#")).count();
+    assert_eq!(deliveries, 2, "the update and its rollback, each delivered once");
 }
 
 #[tokio::test]

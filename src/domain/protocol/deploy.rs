@@ -17,14 +17,15 @@ use super::remember::{Next, Remember};
 use super::wake::{By, Wake, timer_after};
 use super::{Depth, Do, Outcome, Protocol, Resolved, Saw, Why};
 use crate::domain::finding::Counts;
-use crate::domain::head::{Child, Head, Kind, News};
+use crate::domain::head::{AskedFor, Child, Head, Kind, News};
 use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::judge::judge;
 use crate::domain::message::{self, Blocked, NotYet};
 use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
 use crate::domain::request::{
-    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, OnBlock, Reason, Record, Request, RequestKind, Rows, Ruling, Stage, Stored, Waiting, image_row,
+    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage, Stored,
+    Waiting, image_row,
 };
 use crate::domain::response_url::ResponseUrl;
 use crate::domain::scan::{Facts, FactsHash, Reading, ScanSource, ScanState, Standing, understand};
@@ -91,6 +92,8 @@ struct Known {
     registry: Option<ScanSource>,
     looked: BTreeSet<ImageDigest>,
     started: BTreeSet<ImageDigest>,
+    /// ECR has refused to scan again so soon: what there is counts, however old it is.
+    scanned_lately: BTreeSet<ImageDigest>,
     data: Option<Option<Data>>,
     superseded: bool,
     /// Whether an earlier delivery has stored the request.
@@ -138,6 +141,8 @@ enum Asked {
 enum Seen {
     Missing(Box<(Asked, Do)>),
     Pass(Option<Timestamp>),
+    /// No scanner can scan it, and this gate lets such images through.
+    LetThrough,
     Block {
         source: ScanSource,
         at: Timestamp,
@@ -153,6 +158,8 @@ enum PendingWhy {
     State(ScanState),
     Unsettled,
     FindingsGone,
+    /// The scan of that moment is older than the gate allows.
+    TooOld(Timestamp),
 }
 
 impl PendingWhy {
@@ -161,6 +168,7 @@ impl PendingWhy {
             Self::State(state) => NotYet::State(state),
             Self::Unsettled => NotYet::Unsettled,
             Self::FindingsGone => NotYet::FindingsGone,
+            Self::TooOld(at) => NotYet::TooOld(*at),
         }
     }
 }
@@ -282,7 +290,7 @@ impl Deploy {
 
         let mut seen = Vec::with_capacity(images.images.len());
         for image in &images.images {
-            match self.see(gate, image, images.images.len()) {
+            match self.see(gate, image, images.images.len(), now) {
                 Seen::Missing(missing) => {
                     let (asked, effect) = *missing;
                     return self.ask(asked, effect);
@@ -307,7 +315,7 @@ impl Deploy {
                 return effect;
             }
             let also = seen.iter().filter(|(_, seen)| matches!(seen, Seen::Block { .. })).count() - 1;
-            let reason = self.blocked(gate, image, *source, *blocking, also);
+            let reason = self.blocked(gate, image, *source, *blocking, also, now);
             return self.refuse(reason, "BLOCK", now);
         }
         if let Some((image, Seen::Unscanned(state))) = find(|seen| matches!(seen, Seen::Unscanned(_))) {
@@ -321,14 +329,17 @@ impl Deploy {
             let effect = Do::ResolveImage { repository: gate.repository.clone(), image: gate.image.clone(), expected: Some(images.digest.clone()) };
             return self.ask(Asked::ImageAgain(images.digest.clone()), effect);
         }
-        let blocks = seen.iter().any(|(_, seen)| matches!(seen, Seen::Block { .. }));
+        let verdict = match (find(|seen| matches!(seen, Seen::Block { .. })), find(|seen| matches!(seen, Seen::LetThrough))) {
+            (Some(_), _) => "BLOCK",
+            (None, Some(_)) => "UNSCANNED",
+            (None, None) => "PASS",
+        };
         // The oldest scan of an index's images is how old the whole verdict is.
         let scanned_at = seen.iter().filter_map(|(_, seen)| match seen {
             Seen::Pass(at) => *at,
             Seen::Block { at, .. } => Some(*at),
             _ => None,
         });
-        let verdict = if blocks { "BLOCK" } else { "PASS" };
         let data = Data::admitted(gate, &images.digest, verdict, scanned_at.min());
         let digests =
             std::iter::once(images.digest.clone()).chain(images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest));
@@ -377,7 +388,7 @@ impl Deploy {
     fn to_start(&self, gate: &Gate, not_yet: &[(&Child, &PendingWhy)]) -> Option<ImageDigest> {
         let asks = gate.scan == AskedScan::Basic { start_scan: true };
         let unscanned = not_yet.iter().find(|(image, why)| {
-            matches!(why, PendingWhy::State(ScanState::NotFound))
+            matches!(why, PendingWhy::State(ScanState::NotFound) | PendingWhy::TooOld(_))
                 && !self.known.started.contains(&image.digest)
                 // Only where basic scanning has said so: of Inspector's images nobody else starts a scan.
                 && self.head(&image.digest).and_then(Head::source) == Some(ScanSource::Basic)
@@ -444,10 +455,16 @@ impl Deploy {
             let effect = Do::ResolveImage { repository: gate.repository.clone(), image: gate.image.clone(), expected: gate.expected.clone() };
             Box::new(if self.must_ask_stack() { self.stack_first() } else { (Asked::Image, effect) })
         };
-        let many = |children: &[Child]| match children.len() {
-            0 => Images::Refused(message::index_without_images(gate)),
-            1..=MOST_IMAGES => Images::Counted(children.to_vec()),
-            more => Images::Refused(message::index_too_large(gate, more, MOST_IMAGES)),
+        let many = |children: &[Child]| {
+            let missing =
+                gate.platforms.iter().find(|wanted| !children.iter().any(|child| Gate { platforms: vec![(*wanted).clone()], ..gate.clone() }.counts(child)));
+            let counted: Vec<Child> = children.iter().filter(|child| gate.counts(child)).cloned().collect();
+            match (children.len(), missing, counted.len()) {
+                (0, ..) => Images::Refused(message::index_without_images(gate)),
+                (_, Some(platform), _) => Images::Refused(message::no_such_platform(gate, platform, children)),
+                (_, None, 0..=MOST_IMAGES) => Images::Counted(counted),
+                (_, None, more) => Images::Refused(message::index_too_large(gate, more, MOST_IMAGES)),
+            }
         };
         let asked = gate.expected.as_ref().or(match &gate.image {
             ImageRef::Digest(digest) => Some(digest),
@@ -488,7 +505,7 @@ impl Deploy {
     }
 
     /// What is known of one image, or what has to be found out first.
-    fn see(&self, gate: &Gate, image: &Child, of: usize) -> Seen {
+    fn see(&self, gate: &Gate, image: &Child, of: usize, now: Timestamp) -> Seen {
         let head = self.head(&image.digest);
         let may_look = self.may_look(gate, of) && !self.known.looked.contains(&image.digest);
         let look = || {
@@ -507,15 +524,22 @@ impl Deploy {
                 Source::Outdated => Seen::NotYet(PendingWhy::State(ScanState::NotFound)),
             };
         }
+        let asks_inspector = gate.policy.needs_inspector();
+        if head.and_then(Head::source) == Some(ScanSource::Basic) && !asks_inspector.is_empty() {
+            return Seen::Refused(message::basic_does_not_say(gate, &asks_inspector));
+        }
         let Some((result, settled)) = head.and_then(Head::complete) else {
             if may_look {
                 return look();
             }
             let state = head.map_or(ScanState::NotFound, Head::state);
+            if state == ScanState::Unsupported && gate.on_unscanned != OnUnscanned::Block {
+                return Seen::LetThrough;
+            }
             return if state.standing() == Standing::Unscanned { Seen::Unscanned(state) } else { Seen::NotYet(PendingWhy::State(state)) };
         };
-        let by_facts = |facts: &Facts| judge(facts.findings(), &gate.policy).blocking.len() as u64;
-        let blocking = match (head.and_then(|head| head.blocking_under(&gate.policy)), self.facts(&image.digest)) {
+        let by_facts = |facts: &Facts| judge(facts.findings(), &gate.policy, &gate.repository.name, now).blocking.len() as u64;
+        let blocking = match (head.and_then(|head| head.blocking_under(&gate.policy, now)), self.facts(&image.digest)) {
             (Some(blocking), _) => blocking,
             (None, Some(Some(facts))) => by_facts(facts),
             (None, None) => {
@@ -525,6 +549,17 @@ impl Deploy {
             (None, Some(None)) if may_look => return look(),
             (None, Some(None)) => return Seen::NotYet(PendingWhy::FindingsGone),
         };
+        let is_too_old = gate.max_scan_age().is_some_and(|age| now.duration_since(result.completed_at) > age);
+        if head.is_some_and(|head| head.awaits_scan(now)) {
+            return if may_look { look() } else { Seen::NotYet(PendingWhy::State(ScanState::Running)) };
+        }
+        if is_too_old && !self.known.scanned_lately.contains(&image.digest) {
+            return match gate.scan {
+                _ if may_look => look(),
+                AskedScan::Basic { start_scan: true } => Seen::NotYet(PendingWhy::TooOld(result.completed_at)),
+                _ => Seen::Refused(message::scan_too_old(gate, image, result.source, result.completed_at, now)),
+            };
+        }
         match (blocking, settled) {
             (0, true) => Seen::Pass(Some(result.completed_at)),
             (0, false) if may_look => look(),
@@ -569,9 +604,9 @@ impl Deploy {
         Some(self.ask(Asked::Facts(image.digest.clone(), facts), effect))
     }
 
-    fn blocked(&self, gate: &Gate, image: &Child, source: ScanSource, blocking: u64, also: usize) -> Reason {
+    fn blocked(&self, gate: &Gate, image: &Child, source: ScanSource, blocking: u64, also: usize, now: Timestamp) -> Reason {
         let head = self.head(&image.digest);
-        let judgement = self.facts(&image.digest).flatten().map(|facts| judge(facts.findings(), &gate.policy));
+        let judgement = self.facts(&image.digest).flatten().map(|facts| judge(facts.findings(), &gate.policy, &gate.repository.name, now));
         let recorded = head.and_then(Head::valid_result).map(|result| result.counts.clone()).unwrap_or_default();
         let counts = judgement.as_ref().map_or(recorded, |judgement| judgement.counts.clone());
         let unrated = judgement.as_ref().map(|judgement| Counts::of(judgement.tolerated.iter().copied().filter(|finding| !finding.severity.is_rated())));
@@ -581,8 +616,7 @@ impl Deploy {
             source,
             counts: &counts,
             blocking,
-            list: judgement.as_ref().map(|judgement| judgement.blocking.clone()).unwrap_or_default(),
-            ignored: judgement.as_ref().map_or(0, |judgement| judgement.ignored.len()),
+            judgement: judgement.as_ref(),
             unrated: &unrated.unwrap_or_default(),
             also,
         })
@@ -741,7 +775,7 @@ impl Deploy {
                 self.known.facts.insert(digest, (hash, facts));
             }
             // Its counts block it already: the findings were only for the message.
-            (Asked::Facts(digest, hash), Saw::Failed(_)) if self.blocks_by_record(&digest) => {
+            (Asked::Facts(digest, hash), Saw::Failed(_)) if self.blocks_by_record(&digest, now) => {
                 self.known.facts.insert(digest, (hash, None));
             }
             (Asked::Registry, Saw::Registry(source)) => self.known.registry = Some(source),
@@ -786,8 +820,15 @@ impl Deploy {
 
     fn started(&mut self, digest: ImageDigest, started: Started, now: Timestamp) -> Option<Do> {
         let state = match started {
-            // It is on its way, or was: the next look sees what comes of it.
-            Started::Yes | Started::Already => return None,
+            Started::Yes => {
+                let after = self.head(&digest).and_then(Head::valid_result).map(|result| result.completed_at);
+                return self.remember_news(digest, News::ScanAskedFor(AskedFor { at: now, after }));
+            }
+            // Scanned within a day, says ECR: what there is, or is on its way, counts.
+            Started::Already => {
+                self.known.scanned_lately.insert(digest);
+                return None;
+            }
             Started::RegistryIsEnhanced => return Some(self.refuse(message::start_scan_is_disabled(), "REFUSED", now)),
             Started::Unsupported => ScanState::Unsupported,
             Started::Archived => ScanState::Archived,
@@ -796,10 +837,10 @@ impl Deploy {
         self.remember(digest, Reading::without_result(ScanSource::Basic, state, "StartImageScan".to_owned(), now))
     }
 
-    fn blocks_by_record(&self, digest: &ImageDigest) -> bool {
+    fn blocks_by_record(&self, digest: &ImageDigest, now: Timestamp) -> bool {
         let head = self.head(digest);
         let gate = self.request.gate.as_ref().ok();
-        head.zip(gate).and_then(|(head, gate)| head.blocking_under(&gate.policy)).is_some_and(|blocking| blocking > 0)
+        head.zip(gate).and_then(|(head, gate)| head.blocking_under(&gate.policy, now)).is_some_and(|blocking| blocking > 0)
     }
 
     /// What we have seen ourselves: merged and written as on-scan would, so that whoever asks next finds it.
@@ -809,9 +850,18 @@ impl Deploy {
         if let Some(facts) = &reading.facts {
             self.known.facts.insert(digest.clone(), (facts.hash().clone(), Some(facts.clone())));
         }
+        self.remember_with(digest, News::Scan(reading), gate, facts_are_gone)
+    }
+
+    fn remember_news(&mut self, digest: ImageDigest, news: News) -> Option<Do> {
+        let Ok(gate) = self.request.gate.clone() else { return None };
+        self.remember_with(digest, news, gate, false)
+    }
+
+    fn remember_with(&mut self, digest: ImageDigest, news: News, gate: Gate, facts_are_gone: bool) -> Option<Do> {
         let head = self.known.heads.get(&digest).cloned().flatten();
         let policies = vec![self.pipelines.clone(), gate.policy];
-        let mut remember = Remember::new(&gate.repository, &digest, head, vec![News::Scan(reading)], policies);
+        let mut remember = Remember::new(&gate.repository, &digest, head, vec![news], policies);
         if facts_are_gone {
             remember = remember.storing_them_again();
         }

@@ -7,6 +7,8 @@
 use serde_json::{Map, Value};
 
 use crate::domain::image::{ImageDigest, ImageRef, Repository, sha256_hex};
+use crate::domain::policy::{BEYOND_SEVERITY, BadPolicy, Policy};
+use crate::domain::request::{AskedScan, OnBlock, OnUnscanned};
 use crate::events::members::{kind_of, shown};
 
 /// What `imageTag` means when it is left out.
@@ -14,6 +16,8 @@ pub const DEFAULT_TAG: &str = "latest";
 
 const DEFAULT_POLLING_TIMEOUT_S: u32 = 840;
 const LONGEST_POLLING_TIMEOUT_S: u32 = 3480;
+
+const SCAN_AGES_S: std::ops::RangeInclusive<u32> = 3600..=365 * 24 * 3600;
 
 /// The severities that a list may name; a threshold takes the first five.
 const SEVERITIES: [&str; 7] = ["INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL", "UNDEFINED", "UNTRIAGED"];
@@ -29,33 +33,14 @@ pub struct GateProperties {
     pub image: ImageRef,
     /// The digest behind the tag, when that was known at synth: ECR is asked for both together.
     pub image_digest: Option<ImageDigest>,
-    pub scan: ScanAsked,
-    pub severity: SeverityRule,
+    pub scan: AskedScan,
+    pub policy: Policy,
+    pub platforms: Vec<String>,
+    pub max_scan_age_s: Option<u32>,
+    pub on_unscanned: OnUnscanned,
     pub on_block: OnBlock,
-    pub ignore_findings: Vec<String>,
     pub suppress_error_on_rollback: bool,
     pub polling_timeout_s: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScanAsked {
-    Basic { start_scan: bool },
-    Enhanced,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SeverityRule {
-    /// A finding blocks when its severity is one of these.
-    Members(Vec<String>),
-    /// A finding blocks when its severity is this or a graver one.
-    AtOrAbove(String),
-}
-
-/// What a Block does to the deployment: `failOnVulnerability`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBlock {
-    Fail,
-    LetThrough,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,9 +93,11 @@ impl GateProperties {
             image,
             image_digest,
             scan: given.scan()?,
-            severity: given.severity()?,
-            on_block: if given.flag("failOnVulnerability")?.unwrap_or(true) { OnBlock::Fail } else { OnBlock::LetThrough },
-            ignore_findings: given.texts("ignoreFindings")?.unwrap_or_default(),
+            policy: given.policy()?,
+            platforms: given.platforms()?,
+            max_scan_age_s: given.max_scan_age_s()?,
+            on_unscanned: given.on_unscanned()?,
+            on_block: if given.flag("failOnVulnerability")?.unwrap_or(true) { OnBlock::Fail } else { OnBlock::Warn },
             suppress_error_on_rollback: given.flag("suppressErrorOnRollback")?.unwrap_or(true),
             polling_timeout_s: given.polling_timeout_s()?,
         })
@@ -168,7 +155,7 @@ fn write_object(mut members: Vec<(&String, &Value)>, text: &mut String) {
 struct Given<'a>(&'a Map<String, Value>);
 
 impl<'a> Given<'a> {
-    const KNOWN: [&'static str; 16] = [
+    const KNOWN: [&'static str; 19] = [
         "ServiceToken",
         "ServiceTimeout",
         "addr",
@@ -184,6 +171,9 @@ impl<'a> Given<'a> {
         "ignoreFindings",
         "suppressErrorOnRollback",
         "pollingTimeoutSeconds",
+        "platforms",
+        "maxScanAgeSeconds",
+        "onUnscanned",
         // Taken and left alone: the functions' log groups belong to the pipeline.
         "defaultLogGroupName",
     ];
@@ -192,7 +182,8 @@ impl<'a> Given<'a> {
         if self.get("signatureVerification").is_some() {
             return Err(BadProperties::NoSignaturesYet("`signatureVerification`"));
         }
-        let mut unknown: Vec<String> = self.0.keys().filter(|name| !Self::KNOWN.contains(&name.as_str())).cloned().collect();
+        let mut unknown: Vec<String> =
+            self.0.keys().filter(|name| !Self::KNOWN.contains(&name.as_str()) && !BEYOND_SEVERITY.contains(&name.as_str())).cloned().collect();
         unknown.sort();
         if unknown.is_empty() { Ok(()) } else { Err(BadProperties::Unknown(unknown)) }
     }
@@ -266,12 +257,12 @@ impl<'a> Given<'a> {
     }
 
     /// Without `scanType` nothing is demanded of the registry: whichever scanner it uses is the one that counts.
-    fn scan(&self) -> Result<ScanAsked, BadProperties> {
+    fn scan(&self) -> Result<AskedScan, BadProperties> {
         let start_scan = self.flag("startScan")?.unwrap_or(false);
         match self.text("scanType")? {
-            None | Some("BASIC") => Ok(ScanAsked::Basic { start_scan }),
+            None | Some("BASIC") => Ok(AskedScan::Basic { start_scan }),
             Some("ENHANCED") if start_scan => Err(bad("startScan", "is true, but enhanced scanning starts by itself", "set it to false or use a basic scan")),
-            Some("ENHANCED") => Ok(ScanAsked::Enhanced),
+            Some("ENHANCED") => Ok(AskedScan::Enhanced),
             Some("SIGNATURE_ONLY") => Err(BadProperties::NoSignaturesYet("`scanType` SIGNATURE_ONLY")),
             Some(other) => {
                 Err(bad("scanType", format!("is `{}`, which this version of ecr-scan-verifier does not know", shown(other)), "give BASIC or ENHANCED"))
@@ -279,7 +270,51 @@ impl<'a> Given<'a> {
         }
     }
 
-    fn severity(&self) -> Result<SeverityRule, BadProperties> {
+    fn policy(&self) -> Result<Policy, BadProperties> {
+        let policy = self.by_severity()?;
+        policy.with(|member| self.get(member)).map_err(|error| match error {
+            BadPolicy::Member { member, reason } => bad(&member, reason, "correct it or take it out"),
+            other => bad("severity", other.to_string(), "correct it"),
+        })
+    }
+
+    fn platforms(&self) -> Result<Vec<String>, BadProperties> {
+        let platforms = self.texts("platforms")?.unwrap_or_default();
+        let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'));
+        let is_platform = |text: &String| (2..=3).contains(&text.split('/').count()) && text.split('/').all(is_part);
+        match platforms.iter().find(|platform| !is_platform(platform)) {
+            Some(odd) => Err(bad("platforms", format!("names `{}`, no platform", shown(odd)), "give os/architecture or os/architecture/variant")),
+            None if platforms.is_empty() && self.get("platforms").is_some() => {
+                Err(bad("platforms", "is an empty list, by which no image would count", "leave it out or name one"))
+            }
+            None => Ok(platforms),
+        }
+    }
+
+    fn max_scan_age_s(&self) -> Result<Option<u32>, BadProperties> {
+        let text = match self.get("maxScanAgeSeconds") {
+            None => return Ok(None),
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            Some(other) => return Err(bad("maxScanAgeSeconds", format!("is {}", kind_of(other)), "give seconds")),
+        };
+        let seconds = if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
+        let seconds = seconds.filter(|seconds| SCAN_AGES_S.contains(seconds));
+        seconds.map(Some).ok_or_else(|| bad("maxScanAgeSeconds", format!("is `{}`", shown(&text)), "give an hour at least and a year at most, in seconds"))
+    }
+
+    fn on_unscanned(&self) -> Result<OnUnscanned, BadProperties> {
+        match self.text("onUnscanned")? {
+            None | Some("block") => Ok(OnUnscanned::Block),
+            Some("warn") => Ok(OnUnscanned::Warn),
+            Some("allow") => Ok(OnUnscanned::Allow),
+            Some(other) => Err(bad("onUnscanned", format!("is `{}`", shown(other)), "give block, warn or allow")),
+        }
+    }
+
+    /// The severities and `ignoreFindings`.
+    fn by_severity(&self) -> Result<Policy, BadProperties> {
+        let ignored = self.texts("ignoreFindings")?.unwrap_or_default();
         let known = |property, word: &str, words: &[&str]| {
             if words.contains(&word) {
                 Ok(())
@@ -287,21 +322,22 @@ impl<'a> Given<'a> {
                 Err(bad(property, format!("names `{}`, no severity", shown(word)), format!("use {}", words.join(", "))))
             }
         };
-        match (self.texts("severity")?, self.text("severityThreshold")?) {
-            (Some(_), Some(_)) => Err(bad("severityThreshold", "stands beside `severity`", "give exactly one of the two")),
+        let policy = match (self.texts("severity")?, self.text("severityThreshold")?) {
+            (Some(_), Some(_)) => return Err(bad("severityThreshold", "stands beside `severity`", "give exactly one of the two")),
             (Some(list), None) if list.is_empty() => {
-                Err(bad("severity", "is an empty list, under which nothing would ever block", "name at least one severity"))
+                return Err(bad("severity", "is an empty list, under which nothing would ever block", "name at least one severity"));
             }
             (Some(list), None) => {
                 list.iter().try_for_each(|word| known("severity", word, &SEVERITIES))?;
-                Ok(SeverityRule::Members(list))
+                Policy::from_words(Some(&list), None, ignored)
             }
             (None, Some(word)) => {
                 known("severityThreshold", word, &SEVERITIES[..RATED])?;
-                Ok(SeverityRule::AtOrAbove(word.to_owned()))
+                Policy::from_words(None, Some(word), ignored)
             }
-            (None, None) => Ok(SeverityRule::Members(vec!["CRITICAL".to_owned()])),
-        }
+            (None, None) => Policy::from_words(None, None, ignored),
+        };
+        policy.map_err(|error| bad("severity", error.to_string(), "correct it"))
     }
 }
 
@@ -356,10 +392,12 @@ mod tests {
                 repository: None,
                 image: ImageRef::Tag("latest".into()),
                 image_digest: None,
-                scan: ScanAsked::Basic { start_scan: false },
-                severity: SeverityRule::Members(vec!["CRITICAL".into()]),
+                scan: AskedScan::Basic { start_scan: false },
+                policy: Policy::default(),
+                platforms: vec![],
+                max_scan_age_s: None,
+                on_unscanned: OnUnscanned::Block,
                 on_block: OnBlock::Fail,
-                ignore_findings: vec![],
                 suppress_error_on_rollback: true,
                 polling_timeout_s: 840,
             }
@@ -372,9 +410,9 @@ mod tests {
             parsed(json!({ "startScan": "true", "failOnVulnerability": "false", "suppressErrorOnRollback": "false", "pollingTimeoutSeconds": "60" })),
             parsed(json!({ "startScan": true, "failOnVulnerability": false, "suppressErrorOnRollback": false, "pollingTimeoutSeconds": 60 })),
         );
-        assert_eq!(parsed(json!({ "failOnVulnerability": "false" })).on_block, OnBlock::LetThrough);
-        assert_eq!(parsed(json!({ "scanType": "BASIC", "startScan": "true" })).scan, ScanAsked::Basic { start_scan: true });
-        assert_eq!(parsed(json!({ "scanType": "ENHANCED", "startScan": "false" })).scan, ScanAsked::Enhanced);
+        assert_eq!(parsed(json!({ "failOnVulnerability": "false" })).on_block, OnBlock::Warn);
+        assert_eq!(parsed(json!({ "scanType": "BASIC", "startScan": "true" })).scan, AskedScan::Basic { start_scan: true });
+        assert_eq!(parsed(json!({ "scanType": "ENHANCED", "startScan": "false" })).scan, AskedScan::Enhanced);
     }
 
     #[test]
@@ -395,7 +433,7 @@ mod tests {
             json!({ "repositoryName": null }),
             json!({ "addr": "" }),
             json!({ "repositoryName": ["team/web-app"] }),
-            json!({ "addr": null, "platforms": [] }),
+            json!({ "addr": null, "layout": "flat" }),
         ] {
             assert!(refused(more.clone()).starts_with("addr and repositoryName are required."), "{more}");
         }
@@ -405,12 +443,12 @@ mod tests {
     fn what_this_version_does_not_know_is_refused_by_name() {
         for (more, text) in [
             (
-                json!({ "platforms": [] }),
-                "this version of ecr-scan-verifier does not know the property `platforms`; update the pipeline (or remove the property)",
+                json!({ "layout": "flat" }),
+                "this version of ecr-scan-verifier does not know the property `layout`; update the pipeline (or remove the property)",
             ),
             (
-                json!({ "platforms": [], "graceDays": "3", "Severity": [] }),
-                "this version of ecr-scan-verifier does not know the properties `Severity`, `graceDays` and `platforms`; update the pipeline (or remove the properties)",
+                json!({ "layout": "flat", "trustedRoots": "x", "Severity": [] }),
+                "this version of ecr-scan-verifier does not know the properties `Severity`, `layout` and `trustedRoots`; update the pipeline (or remove the properties)",
             ),
             (
                 json!({ "signatureVerification": { "type": "COSIGN" } }),
@@ -431,11 +469,11 @@ mod tests {
     #[test]
     fn exactly_one_of_severity_and_its_threshold() {
         for (more, rule) in [
-            (json!({ "severity": ["HIGH", "UNTRIAGED"] }), SeverityRule::Members(vec!["HIGH".into(), "UNTRIAGED".into()])),
-            (json!({ "severity": ["UNDEFINED"] }), SeverityRule::Members(vec!["UNDEFINED".into()])),
-            (json!({ "severityThreshold": "LOW" }), SeverityRule::AtOrAbove("LOW".into())),
+            (json!({ "severity": ["HIGH", "UNTRIAGED"] }), r#"v1:{"severity":["HIGH","UNTRIAGED"]}"#),
+            (json!({ "severity": ["UNDEFINED"] }), r#"v1:{"severity":["UNDEFINED"]}"#),
+            (json!({ "severityThreshold": "LOW", "ignoreFindings": ["CVE-1"] }), r#"v1:{"ignoreFindings":["CVE-1"],"severityThreshold":"LOW"}"#),
         ] {
-            assert_eq!(parsed(more.clone()).severity, rule, "{more}");
+            assert_eq!(parsed(more.clone()).policy.canonical(), rule, "{more}");
         }
         for (more, text) in [
             (json!({ "severity": ["HIGH"], "severityThreshold": "HIGH" }), "`severityThreshold` stands beside `severity`"),
@@ -455,8 +493,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_beyond_severity_is_part_of_the_policy() {
+        let gate = parsed(json!({
+            "severityThreshold": "HIGH", "graceDays": "14", "ignoreUnfixed": "true", "maxFindings": { "HIGH": "5" }, "blockAlways": ["CVE-9"],
+            "exploit": { "exploitAvailable": "true" }, "exemptions": [{ "id": "CVE-1", "reason": "not reachable", "until": "2026-12-31" }],
+            "platforms": ["linux/arm64"], "maxScanAgeSeconds": "86400", "onUnscanned": "warn"
+        }));
+        assert_eq!(
+            gate.policy.canonical(),
+            r#"v1:{"blockAlways":["CVE-9"],"exemptions":[{"id":"CVE-1","reason":"not reachable","until":"2026-12-31"}],"exploit":{"exploitAvailable":true},"graceDays":14,"ignoreUnfixed":true,"maxFindings":{"HIGH":5},"severityThreshold":"HIGH"}"#
+        );
+        assert_eq!((gate.platforms, gate.max_scan_age_s, gate.on_unscanned), (vec!["linux/arm64".to_owned()], Some(86400), OnUnscanned::Warn));
+    }
+
+    #[test]
     fn a_value_that_is_none_is_refused_with_the_name_of_its_property() {
         for (more, text) in [
+            (json!({ "platforms": [] }), "`platforms` is an empty list"),
+            (json!({ "platforms": ["arm64"] }), "`platforms` names `arm64`, no platform"),
+            (json!({ "platforms": ["Linux/arm64"] }), "`platforms` names `Linux/arm64`"),
+            (json!({ "maxScanAgeSeconds": "60" }), "`maxScanAgeSeconds` is `60`"),
+            (json!({ "maxScanAgeSeconds": "a day" }), "`maxScanAgeSeconds` is `a day`"),
+            (json!({ "onUnscanned": "WARN" }), "`onUnscanned` is `WARN`; give block, warn or allow"),
+            (json!({ "graceDays": "0" }), "`graceDays` is not between 1 and 365"),
+            (json!({ "exploit": { "epss": "0.1" } }), "`exploit` has the member `epss`"),
+            (json!({ "exemptions": [{ "id": "CVE-1", "until": "2026-12-31" }] }), "`exemptions[0].reason` is missing"),
+            (json!({ "ignoreFindings": ["CVE-1"], "blockAlways": ["CVE-1"] }), "`blockAlways` names `CVE-1`"),
             (json!({ "failOnVulnerability": "yes" }), "`failOnVulnerability` is `yes`; give true or false"),
             (json!({ "failOnVulnerability": "" }), "`failOnVulnerability` is ``; give true or false"),
             (json!({ "suppressErrorOnRollback": 1 }), "`suppressErrorOnRollback` is a number; give true or false"),

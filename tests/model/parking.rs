@@ -1,0 +1,322 @@
+//! The machines that ship, in a world of numbers.
+//!
+//! A state holds a machine's number; what the machine does next is asked of the machine itself, once for every outcome and
+//! moment, and then remembered. So is the translation between its effects, which are made of texts, and the model's.
+
+use ecr_scan_verifier::domain::head::Head;
+use ecr_scan_verifier::domain::plan::Started;
+use ecr_scan_verifier::domain::policy::Policy;
+use ecr_scan_verifier::domain::protocol::deploy::Deploy;
+use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
+use ecr_scan_verifier::domain::protocol::wake::{By, Wake};
+use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Saw, Why};
+use ecr_scan_verifier::domain::request::{self, Answer, Data, Record, Rows, Stored, Waiting, image_row};
+use ecr_scan_verifier::domain::scan::{Answer as ScanAnswer, Facts};
+use jiff::SignedDuration;
+
+use crate::names::{Memory, Names};
+use crate::seeds::{LooksFirst, Seed, TimerLast};
+use crate::setting::{Asked, IMAGES, REQUESTS, Second, Setting, at, home, repository, second};
+use crate::world::{Decision, Effect, Item, Row, Seen, Stage, What, lets_through};
+
+/// Why an effect of the model has failed. A machine that gives up in other words was surprised by what it saw.
+const FAULT: &str = "a fault";
+
+/// What runs in a process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Machine {
+    Deploy(Box<Deploy>),
+    Scan(Box<Scan>),
+    Wake(Box<Wake>),
+    LooksFirst(Box<LooksFirst<Deploy>>),
+    TimerLast(Box<TimerLast<Wake>>),
+}
+
+impl Protocol for Machine {
+    fn next(&mut self, saw: Saw, now: jiff::Timestamp) -> Do {
+        match self {
+            Self::Deploy(machine) => machine.next(saw, now),
+            Self::Scan(machine) => machine.next(saw, now),
+            Self::Wake(machine) => machine.next(saw, now),
+            Self::LooksFirst(machine) => machine.next(saw, now),
+            Self::TimerLast(machine) => machine.next(saw, now),
+        }
+    }
+}
+
+/// A machine, and the effect whose outcome it waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Running {
+    machine: Machine,
+    pub effect: Effect,
+}
+
+/// What a machine does when it has seen something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Runs(u32),
+    Done,
+    Redeliver { surprised: bool },
+}
+
+pub struct Parking {
+    pub setting: Setting,
+    pub heads: Names<Head>,
+    pub facts: Names<Facts>,
+    pub answers: Names<Answer>,
+    pub data: Names<Data>,
+    pub decisions: Names<Decision>,
+    pub running: Names<Running>,
+    starts: Memory<(What, Second), Next>,
+    goes_on: Memory<(u32, Seen, Second), Next>,
+    passing: Memory<(usize, u32), u16>,
+    refers: Memory<u32, Option<u32>>,
+}
+
+impl Parking {
+    pub fn new(setting: Setting) -> Self {
+        assert!(setting.images.len() <= IMAGES && setting.asked.len() <= crate::setting::REQUESTS);
+        Self {
+            setting,
+            heads: Names::default(),
+            facts: Names::default(),
+            answers: Names::default(),
+            data: Names::default(),
+            decisions: Names::default(),
+            running: Names::default(),
+            starts: Memory::default(),
+            goes_on: Memory::default(),
+            passing: Memory::default(),
+            refers: Memory::default(),
+        }
+    }
+
+    pub fn lets_through(&self, image: usize, head: u32) -> u16 {
+        self.passing.recall((image, head), |_| lets_through(self, image, &self.heads.of(head)))
+    }
+
+    /// The findings that a head refers to, by their number.
+    pub fn refers_to(&self, head: u32) -> Option<u32> {
+        self.refers.recall(head, |head| self.heads.of(*head).result.as_ref().map(|result| self.facts_named(result.facts.as_str())))
+    }
+
+    fn machine(&self, what: What) -> Machine {
+        let asked = |request: usize| &self.setting.asked[request];
+        let scan =
+            |image: usize, hints| Machine::Scan(Box::new(Scan::new(repository(), self.setting.images[image].digest.clone(), hints, Policy::default(), home())));
+        let wake = |request: usize, by| Wake::new(asked(request).request.request_id.clone(), by, home(), Policy::default());
+        match what {
+            What::Request(n) => {
+                let deploy = Deploy::new(asked(n).request.clone(), asked(n).url.clone(), home(), Policy::default(), at(asked(n).due));
+                if self.setting.seed == Some(Seed::LooksFirst) {
+                    Machine::LooksFirst(Box::new(LooksFirst::new(deploy)))
+                } else {
+                    Machine::Deploy(Box::new(deploy))
+                }
+            }
+            What::GivenUp(n) => Machine::Deploy(Box::new(Deploy::given_up(
+                asked(n).request.clone(),
+                asked(n).url.clone(),
+                home(),
+                Policy::default(),
+                at(asked(n).due),
+                FAULT.into(),
+            ))),
+            What::Event { image, stage, at: told } => {
+                scan(image, Hints { newest: Some(at(told)), counts: self.setting.counts(image, stage, told), ..Hints::default() })
+            }
+            What::LookAgain { image, n, for_a_request } => scan(image, Hints { looked_again: n, must_look: true, for_a_request, ..Hints::default() }),
+            What::Timer(request, n) => {
+                let wake = wake(request, By::Timer(n));
+                if self.setting.seed == Some(Seed::TimerLast) { Machine::TimerLast(Box::new(TimerLast::new(wake))) } else { Machine::Wake(Box::new(wake)) }
+            }
+            What::Sweep(request) => Machine::Wake(Box::new(wake(request, By::Sweep))),
+        }
+    }
+
+    /// What a function does first that this is delivered to.
+    pub fn start(&self, what: What, now: Second) -> Next {
+        self.starts.recall((what, now), |(what, now)| self.drive(self.machine(*what), Saw::Start, *now))
+    }
+
+    /// What it does when its effect has come to this.
+    pub fn go_on(&self, runs: u32, seen: Seen, now: Second) -> Next {
+        self.goes_on.recall((runs, seen, now), |(runs, seen, now)| {
+            let running = self.running.of(*runs);
+            self.drive(running.machine.clone(), self.saw(seen, *now), *now)
+        })
+    }
+
+    /// On to the next effect whose outcome depends on the world.
+    fn drive(&self, mut machine: Machine, mut saw: Saw, now: Second) -> Next {
+        loop {
+            let effect = match machine.next(saw, at(now)) {
+                Do::Finish(Outcome::Done(_)) => return Next::Done,
+                Do::Finish(Outcome::Redeliver(why)) => return Next::Redeliver { surprised: why.text != FAULT },
+                Do::ResolveImage { image, .. } => {
+                    saw = Saw::Image(self.setting.resolve(&image));
+                    continue;
+                }
+                Do::ReadStack(stack_id) => {
+                    let rolls_back = |asked: &Asked| asked.rolls_back && asked.request.stack_id == stack_id && asked.at <= now;
+                    saw = Saw::Stack { rolling_back: self.setting.asked.iter().any(rolls_back) };
+                    continue;
+                }
+                Do::ReadRegistry => {
+                    saw = Saw::Registry(self.setting.registry);
+                    continue;
+                }
+                Do::ReadForward { .. } => {
+                    saw = Saw::Forward(None);
+                    continue;
+                }
+                // Nobody starts a scan here, and counts need no verdicts of their own.
+                Do::StartScan { .. } => {
+                    saw = Saw::Started(Started::Already);
+                    continue;
+                }
+                Do::ReadPolicies { .. } if !self.setting.needs_findings() => {
+                    saw = Saw::Policies(Vec::new());
+                    continue;
+                }
+                effect => self.effect(effect),
+            };
+            return Next::Runs(self.running.name(Running { machine, effect }));
+        }
+    }
+
+    fn effect(&self, effect: Do) -> Effect {
+        let setting = &self.setting;
+        let seconds = |after: SignedDuration| Second::try_from(after.as_secs()).expect("not so long");
+        let request = |id: &str| setting.request_of(id);
+        match effect {
+            Do::ReadHeads { digests, .. } => Effect::ReadHeads(digests.iter().map(|digest| setting.image_of(digest)).collect()),
+            Do::WriteHead { expect, head } => Effect::WriteHead { image: setting.image_of(&head.digest), expect, head: self.heads.name(*head) },
+            Do::PutFacts { digest, facts, for_version, .. } => {
+                Effect::PutFacts { image: setting.image_of(&digest), facts: self.facts.name(facts), for_version }
+            }
+            Do::ExpireFacts { digest, facts, since_version, .. } => {
+                Effect::ExpireFacts { image: setting.image_of(&digest), facts: self.facts_named(facts.as_str()), since_version }
+            }
+            Do::ReadFacts { digest, facts, .. } => Effect::ReadFacts { image: setting.image_of(&digest), facts: self.facts_named(facts.as_str()) },
+            Do::Look { digest, .. } => Effect::Look(setting.image_of(&digest)),
+            Do::ReadPolicies { digest, .. } => Effect::ReadPolicies(setting.image_of(&digest)),
+            Do::ReadRows { stack_key } => Effect::ReadRows(setting.resource_of(&stack_key)),
+            Do::ReadData { stack_key, properties_hash } => {
+                let of = setting.asked.iter().find(|asked| asked.request.properties_hash == properties_hash).expect("somebody has asked so").root;
+                Effect::ReadData { resource: setting.resource_of(&stack_key), of }
+            }
+            Do::ReadRequest(id) => Effect::ReadRequest(request(&id)),
+            Do::ReadWaiting { digest, .. } => Effect::ReadWaiting(setting.image_of(&digest)),
+            Do::ReadOpen { stack_key } => Effect::ReadOpen(setting.resource_of(&stack_key)),
+            Do::Record { request: asked, url, due, record } => {
+                let n = request(&asked.request_id);
+                assert!(url == setting.asked[n].url && due == at(setting.asked[n].due), "stored as it was asked");
+                Effect::Record { request: n, record: self.decision(n, *record) }
+            }
+            Do::Register { request: asked, url, due, images, .. } => {
+                let n = request(&asked.request_id);
+                assert!(url == setting.asked[n].url && due == at(setting.asked[n].due) && images == setting.asked[n].counted, "stored as it was asked");
+                Effect::Register(n)
+            }
+            Do::Claim { request: asked, record } => {
+                let n = request(&asked.request_id);
+                Effect::Claim { request: n, record: self.decision(n, *record) }
+            }
+            Do::TakeLease { request_id, until } => Effect::TakeLease { request: request(&request_id), until: second(until) },
+            Do::Put { url, answer } => {
+                let n = setting.asked.iter().position(|asked| asked.url == url).expect("nobody else's address");
+                assert!(answer.as_str().contains(&setting.asked[n].request.request_id), "an answer goes to its own address");
+                Effect::Put { request: n, answer: self.answers.name(answer) }
+            }
+            Do::MarkAnswered { request_id } => Effect::MarkAnswered(request(&request_id)),
+            Do::CloseDeployments { stack_key, asked_at } => Effect::CloseDeployments { resource: setting.resource_of(&stack_key), asked: second(asked_at) },
+            Do::LookAgain { digest, n, after, request_id, .. } => {
+                Effect::LookAgain { image: setting.image_of(&digest), n, after: seconds(after), for_a_request: request_id.is_some() }
+            }
+            Do::SendTimer { request_id, n, after } => Effect::SendTimer { request: request(&request_id), n, after: seconds(after) },
+            Do::AdvanceTimer { request_id, to } => Effect::AdvanceTimer { request: request(&request_id), to },
+            effect => unreachable!("answered at once: {effect:?}"),
+        }
+    }
+
+    fn decision(&self, request: usize, record: Record) -> u32 {
+        let setting = &self.setting;
+        let admitted = record.admitted.map(|admission| {
+            let images = admission.digests.iter().map(|digest| setting.image_of(digest)).collect();
+            (images, self.data.name(admission.data))
+        });
+        let of_row = |row: &String| setting.images.iter().position(|image| image_row(&image.digest, &repository()) == *row).expect("a row of ours");
+        assert!(record.answer.as_str().contains(&setting.asked[request].request.request_id), "its own answer");
+        self.decisions.name(Decision {
+            answer: self.answers.name(record.answer),
+            decided: second(record.decided_at),
+            verdict: record.verdict,
+            admitted,
+            replaced: record.replaced.iter().map(of_row).collect(),
+        })
+    }
+
+    /// Only ever asked of facts that a machine has stored or read before.
+    fn facts_named(&self, hash: &str) -> u32 {
+        self.facts.find(|facts| facts.hash().as_str() == hash).expect("facts of ours")
+    }
+
+    fn saw(&self, seen: &Seen, now: Second) -> Saw {
+        let setting = &self.setting;
+        let head = |head: &u32| (*self.heads.of(*head)).clone();
+        match seen {
+            Seen::Start => Saw::Start,
+            Seen::Done => Saw::Done,
+            Seen::Lost => Saw::Lost,
+            Seen::Superseded => Saw::Superseded,
+            Seen::Failed => Saw::Failed(Why::new(FAULT)),
+            Seen::Stored(stage) => Saw::AlreadyStored(self.stage(*stage)),
+            Seen::Heads(heads) => Saw::Heads(heads.iter().map(|name| name.as_ref().map(head)).collect()),
+            Seen::Conflict(current) => Saw::Conflict(current.as_ref().map(head).map(Box::new)),
+            Seen::Facts(facts) => Saw::Facts(facts.map(|facts| (*self.facts.of(facts)).clone())),
+            Seen::Answer { image, stage, completed } => Saw::Answer(ScanAnswer {
+                source: setting.registry,
+                what: setting.answer(*image, *stage, *completed),
+                coverage: None,
+                pushed_at: None,
+                read_at: at(now),
+            }),
+            Seen::Policies(requests) => Saw::Policies(requests.iter().map(|request| setting.policy(*request).clone()).collect()),
+            Seen::Rows(_, rows) => {
+                let digest = |image: usize| setting.images[image].digest.clone();
+                let row = |(image, row): (usize, &Option<Row>)| {
+                    let Row { of, is_admitted, .. } = (*row)?;
+                    Some((image_row(&digest(image), &repository()), request::Row { digest: digest(image), of: digest(usize::from(of)), is_admitted }))
+                };
+                Saw::Rows(Rows(rows.iter().enumerate().filter_map(row).collect()))
+            }
+            Seen::Data(data) => Saw::Data(data.map(|data| (*self.data.of(data)).clone())),
+            Seen::Request(request, item) => Saw::Request(item.map(|item| Box::new(self.stored(*request, item)))),
+            Seen::Waiting(requests) => {
+                let asked = requests.iter().map(|request| &setting.asked[*request].request);
+                Saw::Waiting(asked.map(|request| Waiting { request_id: request.request_id.clone(), asked_at: request.asked_at }).collect())
+            }
+        }
+    }
+
+    fn stored(&self, request: usize, item: Item) -> Stored {
+        let asked = &self.setting.asked[request];
+        Stored {
+            request: asked.request.clone(),
+            url: (item.stage != Stage::Answered).then(|| asked.url.clone()),
+            due: at(asked.due),
+            stage: self.stage(item.stage),
+            images: item.has_images.then(|| asked.counted.clone()),
+            timer: u32::from(item.timer),
+        }
+    }
+
+    fn stage(&self, stage: Stage) -> request::Stage {
+        match stage {
+            Stage::Open => request::Stage::Open,
+            Stage::Claimed { answer, lease_until } => request::Stage::Claimed { answer: (*self.answers.of(answer)).clone(), lease_until: at(lease_until) },
+            Stage::Answered => request::Stage::Answered,
+        }
+    }
+}
