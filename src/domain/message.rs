@@ -283,6 +283,22 @@ pub fn scan_too_old(gate: &Gate, image: &Child, source: ScanSource, scanned_at: 
     ))
 }
 
+/// Nobody has scanned the image, and nobody is going to.
+pub fn nobody_scans(gate: &Gate, image: &Child, source: Option<ScanSource>) -> Reason {
+    let name = &gate.repository.name;
+    let next = match source {
+        Some(ScanSource::Enhanced) => {
+            "Add a filter that matches it to the registry's scanning configuration (Enhanced scanning, continuous or on push), then push the image again."
+        }
+        _ => "Turn scan on push on for it, start the scan (`aws ecr start-image-scan`), or let the gate do so with `startScan: true`; then deploy again.",
+    };
+    Reason::new(format!(
+        "No scan results found for the image, and images of {name} are not scanned unless somebody asks (its scan frequency is MANUAL).\n{}: never scanned.\n{next}\n{}",
+        subject(&gate.repository, image),
+        everything(&gate.repository, &image.digest)
+    ))
+}
+
 /// The policy asks for what only Inspector knows.
 pub fn basic_does_not_say(gate: &Gate, members: &[&str]) -> Reason {
     Reason::new(format!(

@@ -70,6 +70,7 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
         Do::ReadStack(stack_id) => Saw::Stack { rolling_back: aws.stacks.is_rolling_back(&stack_id).await? },
         Do::ReadHeads { repository, digests } => Saw::Heads(aws.verdicts.heads(&repository, &digests).await?),
         Do::ReadFacts { repository, digest, facts } => Saw::Facts(aws.verdicts.facts(&repository, &digest, &facts).await?),
+        Do::ReadFrequency { repository } => Saw::Frequency { on_demand_only: aws.ecr.is_scanned_on_demand_only(&repository).await? },
         Do::ReadRegistry => Saw::Registry(aws.ecr.registry(true).await?),
         Do::Look { repository, digest, depth, pushed_at } => {
             let read_at = Timestamp::now();
@@ -156,6 +157,7 @@ fn name(effect: &Do) -> &'static str {
         Do::ReadHeads { .. } => "read the verdicts",
         Do::ReadFacts { .. } => "read the stored findings",
         Do::ReadRegistry => "read the registry's configuration",
+        Do::ReadFrequency { .. } => "read the repository's scan frequency",
         Do::Look { .. } => "ask the scanner",
         Do::ReadPolicies { .. } => "read the policies",
         Do::ReadRows { .. } => "read the deployments",

@@ -121,8 +121,9 @@ pub struct Setting {
     pub fails_until: Second,
     /// Whether work that fails always dies: there are fewer worlds without the other ways.
     pub only_dies: bool,
-    /// Which messages may be lost.
+    /// Which messages may be lost, and which doubled.
     pub loses: fn(&What) -> bool,
+    pub doubles: fn(&What) -> bool,
     /// Whether CloudFormation asks although somebody is at work.
     pub overlaps: bool,
     pub seed: Option<Seed>,
@@ -146,6 +147,7 @@ impl Default for Setting {
             fails_until: Second::MAX,
             only_dies: false,
             loses: |what| matches!(what, What::Event { .. }),
+            doubles: |_| true,
             overlaps: true,
             seed: None,
             leaves_out: Vec::new(),

@@ -258,7 +258,7 @@ impl Model for Parking {
             if world.left.lost > 0 && (self.setting.loses)(&message.what) {
                 actions.push(Action::Lose(place));
             }
-            if world.left.doubled > 0 && !matches!(message.what, What::Sweep(_)) {
+            if world.left.doubled > 0 && (self.setting.doubles)(&message.what) {
                 actions.push(Action::Double(place));
             }
         }

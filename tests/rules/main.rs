@@ -8,6 +8,7 @@ mod events;
 mod judging;
 mod messages;
 mod scanning;
+mod states;
 mod truth;
 mod waiting;
 mod world;

@@ -108,7 +108,7 @@ fn timed_out() {
     ];
     let say = |why, listed| shown(message::timed_out(&request, Some((&image, why)), listed));
     let mut text: Vec<String> = states.iter().map(|state| say(NotYet::State(state), None)).collect();
-    text.extend([NotYet::Unsettled, NotYet::FindingsGone].map(|why| say(why, None)));
+    text.extend([NotYet::Unsettled, NotYet::FindingsGone, NotYet::TooOld(at(0))].map(|why| say(why, None)));
     text.push(say(NotYet::State(&ScanState::Running), Some(2)));
     text.push(shown(message::timed_out(&request, None, None)));
     let odd = asking(create_by_tag("1.4.2"), |gate| gate.polling_timeout_s = 61);
@@ -127,6 +127,7 @@ fn unscanned() {
 #[test]
 fn refused() {
     let gate = create_by_tag("1.4.2").gate.unwrap();
+    let old = asking(create_by_tag("1.4.2"), |gate| gate.max_scan_age_s = Some(48 * 3600)).gate.unwrap();
     let abroad = asking(create_by_tag("1.4.2"), |gate| gate.repository.account = "210987654321".into()).gate.unwrap();
     let text = [
         message::start_scan_is_disabled(),
@@ -143,6 +144,11 @@ fn refused() {
         message::policy_too_large(&gate, 200_000),
         message::given_up(&gate, "could not read the findings of payments-api: ThrottlingException: Rate exceeded"),
         message::superseded(),
+        message::nobody_scans(&gate, &child("app", ""), Some(ScanSource::Basic)),
+        message::nobody_scans(&gate, &child("app", ""), Some(ScanSource::Enhanced)),
+        message::no_such_platform(&gate, "linux/riscv64", &[child("a", "linux/amd64"), child("b", "")]),
+        message::scan_too_old(&old, &child("app", ""), ScanSource::Basic, at(0), at(100 * 3600)),
+        message::scan_too_old(&old, &child("app", ""), ScanSource::Enhanced, at(0), at(100 * 3600)),
         message::basic_does_not_say(&gate, &["ignoreUnfixed", "graceDays"]),
     ];
     golden("refused", &text.map(shown).join("---\n"));

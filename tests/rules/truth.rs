@@ -167,6 +167,36 @@ fn a_scan_that_was_asked_for_and_never_came_is_asked_for_again_after_a_day() {
 }
 
 #[test]
+fn a_scan_that_nobody_makes_is_not_waited_for_to_the_end() {
+    for (registry, scan) in [(ScanSource::Basic, AskedScan::Basic { start_scan: false }), (ScanSource::Enhanced, AskedScan::Enhanced)] {
+        for on_demand_only in [true, false] {
+            let mut world = World { registry, on_demand_only, ..World::default() };
+            let request = asking(create("app"), |gate| gate.scan = scan);
+            world.deploys(request.clone());
+            while world.waits(&request) && world.now < 100 + 800 {
+                world.timer_rings();
+            }
+            let refused_early = !world.sent.is_empty();
+            assert_eq!(refused_early, on_demand_only, "{registry}");
+            if refused_early {
+                assert_eq!(world.now, 100 + 75, "on-push has had its minute");
+                assert!(world.verdict().contains("are not scanned unless somebody asks"), "{}", world.verdict());
+            }
+        }
+    }
+    // A gate that starts scans itself has nothing to fear, and who may not ask waits on.
+    for (scan, broken) in [(AskedScan::Basic { start_scan: true }, vec![]), (AskedScan::Basic { start_scan: false }, vec![("ReadFrequency", true)])] {
+        let mut world = World { on_demand_only: true, broken, ..World::default() };
+        let request = asking(create("app"), |gate| gate.scan = scan);
+        world.deploys(request.clone());
+        while world.now < 100 + 400 {
+            world.timer_rings();
+        }
+        assert!(world.waits(&request), "{scan:?}");
+    }
+}
+
+#[test]
 fn a_policy_that_basic_scanning_cannot_judge_is_refused() {
     let mut world = World::default();
     world.scans("app", [clean(50)]);

@@ -68,6 +68,7 @@ pub type Interruption = (&'static str, fn(&mut World));
 pub struct World {
     pub now: i64,
     pub registry: ScanSource,
+    pub on_demand_only: bool,
     /// What the scanner says of an image: in this order, the last one for ever.
     pub scans: BTreeMap<ImageDigest, VecDeque<Answered>>,
     pub coverage: Option<Coverage>,
@@ -107,6 +108,7 @@ impl Default for World {
         Self {
             now: 100,
             registry: ScanSource::Basic,
+            on_demand_only: false,
             scans: BTreeMap::new(),
             coverage: None,
             tags: BTreeMap::new(),
@@ -247,6 +249,7 @@ impl World {
             Do::ReadHeads { digests, .. } => Saw::Heads(digests.iter().map(|digest| self.heads.get(digest).cloned()).collect()),
             Do::ReadFacts { facts, .. } => Saw::Facts(self.facts.get(&facts).map(|(facts, _)| facts.clone())),
             Do::ReadRegistry => Saw::Registry(self.registry),
+            Do::ReadFrequency { .. } => Saw::Frequency { on_demand_only: self.on_demand_only },
             Do::Look { digest, .. } => {
                 let answers = self.scans.entry(digest).or_default();
                 let what = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };

@@ -36,6 +36,8 @@ pub const MOST_IMAGES: usize = 40;
 const MOST_LOOKS: usize = 5;
 /// The policy is stored with what is deployed, and DynamoDB takes 400 KB an item.
 const POLICY_BYTES: usize = 200_000;
+/// After a push its event is here within seconds; and what was pushed before the pipeline existed has none.
+const ON_PUSH_COMES_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 /// A rollback that nobody can ask about is known by what it swaps; an older request than this is no longer being rolled back.
 const ROLLS_BACK_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
@@ -90,6 +92,8 @@ struct Known {
     /// The findings of that name, or that they are gone.
     facts: BTreeMap<ImageDigest, (FactsHash, Option<Facts>)>,
     registry: Option<ScanSource>,
+    /// Whether the repository's images are scanned only when somebody asks.
+    on_demand_only: Option<bool>,
     looked: BTreeSet<ImageDigest>,
     started: BTreeSet<ImageDigest>,
     /// ECR has refused to scan again so soon: what there is counts, however old it is.
@@ -132,6 +136,7 @@ enum Asked {
     Heads(Vec<ImageDigest>),
     Facts(ImageDigest, FactsHash),
     Registry,
+    Frequency,
     Look(ImageDigest),
     Start(ImageDigest),
     Data,
@@ -370,6 +375,14 @@ impl Deploy {
             let effect = Do::StartScan { repository: gate.repository.clone(), digest: digest.clone() };
             return self.ask(Asked::Start(digest), effect);
         }
+        // Waiting for a scan that nobody makes would end with the same answer, later.
+        if self.run == (Run::Woken { looks: true }) && self.known.on_demand_only != Some(false) && self.nobody_has_come(gate, image, why, now) {
+            if self.known.on_demand_only == Some(true) {
+                let source = self.head(&image.digest).and_then(Head::source);
+                return self.refuse(message::nobody_scans(gate, image, source), "REFUSED", now);
+            }
+            return self.ask(Asked::Frequency, Do::ReadFrequency { repository: gate.repository.clone() });
+        }
         if now >= self.due {
             let listed = self.head(&image.digest).and_then(|head| head.listed_so_far(&gate.policy));
             return self.refuse(message::timed_out(&self.request, Some((image, why.not_yet())), listed), "TIMED_OUT", now);
@@ -382,6 +395,14 @@ impl Deploy {
             }
             Run::Registered | Run::Woken { .. } => Do::Finish(Outcome::Done(format!("waits for {}", image.digest))),
         }
+    }
+
+    /// Whether an image that nobody has scanned has been waited for so long that on-push, which starts scans where nobody else
+    /// does, would have come.
+    fn nobody_has_come(&self, gate: &Gate, image: &Child, why: &PendingWhy, now: Timestamp) -> bool {
+        let starts_scans = gate.scan == AskedScan::Basic { start_scan: true };
+        let is_unscanned = matches!(why, PendingWhy::State(ScanState::NotFound)) && self.known.looked.contains(&image.digest);
+        is_unscanned && !starts_scans && now.duration_since(self.request.asked_at) >= ON_PUSH_COMES_WITHIN
     }
 
     /// The image whose scan nobody has started, where this gate asks for that.
@@ -779,6 +800,9 @@ impl Deploy {
                 self.known.facts.insert(digest, (hash, None));
             }
             (Asked::Registry, Saw::Registry(source)) => self.known.registry = Some(source),
+            (Asked::Frequency, Saw::Frequency { on_demand_only }) => self.known.on_demand_only = Some(on_demand_only),
+            // Not knowing it costs nothing but time.
+            (Asked::Frequency, Saw::Failed(_)) => self.known.on_demand_only = Some(false),
             (Asked::Data, Saw::Failed(why)) if why.denied => self.known.data = Some(None),
             (Asked::Data, Saw::Data(data)) => self.known.data = Some(data),
             (Asked::Look(digest), Saw::Answer(answer)) => {

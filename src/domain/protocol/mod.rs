@@ -57,6 +57,10 @@ pub enum Do {
     },
     /// Which scanner is in charge, asked afresh.
     ReadRegistry,
+    /// Whether anybody scans the images of this repository without being asked.
+    ReadFrequency {
+        repository: Repository,
+    },
     /// Ask the scanner's API.
     Look {
         repository: Repository,
@@ -201,6 +205,9 @@ pub enum Saw {
     Heads(Vec<Option<Head>>),
     Facts(Option<Facts>),
     Registry(ScanSource),
+    Frequency {
+        on_demand_only: bool,
+    },
     Answer(ScanAnswer),
     Policies(Vec<Policy>),
     Rows(Rows),
