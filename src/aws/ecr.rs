@@ -20,7 +20,7 @@ use crate::domain::head::Child;
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::manifest::{self, Manifest, MediaType};
 use crate::domain::plan::Started;
-use crate::domain::protocol::{Depth, Resolved, Why};
+use crate::domain::protocol::{Depth, PageToken, Resolved, Why};
 use crate::domain::scan::{Answered, Report, ScanSource};
 
 /// How long the registry's configuration is believed; an answer that contradicts it drops it at once.
@@ -214,21 +214,30 @@ impl Ecr {
         }
     }
 
-    /// The findings of one image, all pages or the first.
-    pub async fn findings(&self, repository: &Repository, digest: &ImageDigest, depth: Depth) -> Result<Answered, Why> {
+    /// The findings of one image, all pages or the first; from the beginning, or from where an earlier reading stopped. At
+    /// `until` it stops after a page.
+    pub async fn findings(
+        &self,
+        repository: &Repository,
+        digest: &ImageDigest,
+        depth: Depth,
+        begun: Option<(Report, PageToken)>,
+        until: Instant,
+    ) -> Result<Read, Why> {
         let attempt = format!("read the findings of {}@{digest}", repository.name);
         let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
         let unreadable = |reason: &dyn std::fmt::Display| Why { text: format!("could not {attempt}: {reason}"), denied: false };
-        let mut whole: Option<Report> = None;
-        let mut token: Option<String> = None;
+        let (mut whole, mut token): (Option<Report>, Option<String>) = begun.map(|(report, token)| (report, token.0)).unzip();
         let mut is_inspectors = false;
         loop {
             let request = self.client.describe_image_scan_findings().registry_id(&repository.account).repository_name(&repository.name).image_id(id.clone());
             let page = match request.max_results(PAGE).set_next_token(token.clone()).send().await {
                 Ok(page) => page,
                 Err(error) => match error.as_service_error() {
-                    Some(FindingsError::ScanNotFoundException(_)) if whole.is_none() => return Ok(Answered::NoScan),
-                    Some(FindingsError::ImageNotFoundException(_) | FindingsError::RepositoryNotFoundException(_)) => return Ok(Answered::NoImage),
+                    Some(FindingsError::ScanNotFoundException(_)) if whole.is_none() => return Ok(Read::Answered(Answered::NoScan)),
+                    Some(FindingsError::ImageNotFoundException(_) | FindingsError::RepositoryNotFoundException(_)) => {
+                        return Ok(Read::Answered(Answered::NoImage));
+                    }
                     _ => return Err(why(&attempt, &error)),
                 },
             };
@@ -250,7 +259,12 @@ impl Ecr {
                 is_inspectors |= report.status.as_deref() == Some("ACTIVE");
                 self.doubt_registry(is_inspectors.then_some(ScanSource::Enhanced));
                 self.doubt_registry(report.has_basic_findings.then_some(ScanSource::Basic));
-                return Ok(Answered::Findings(report));
+                return Ok(Read::Answered(Answered::Findings(report)));
+            }
+            if Instant::now() >= until
+                && let Some(next) = token
+            {
+                return Ok(Read::OutOfTime(report, PageToken(next)));
             }
             whole = Some(report);
         }
@@ -297,6 +311,13 @@ fn read_page(page: DescribeImageScanFindingsOutput) -> Result<Report, &'static s
     report.has_enhanced_findings = !enhanced.is_empty();
     report.findings = basics.into_iter().map(basic).chain(enhanced.into_iter().map(inspectors)).collect();
     Ok(report)
+}
+
+/// How far a reading of findings came.
+pub enum Read {
+    Answered(Answered),
+    /// What was read, and the page that comes next.
+    OutOfTime(Report, PageToken),
 }
 
 enum Found {

@@ -16,13 +16,14 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Settings, missing, why};
 use crate::domain::head::Head;
-use crate::domain::image::{ImageDigest, Repository};
-use crate::domain::protocol::Why;
-use crate::domain::scan::{Facts, FactsHash};
+use crate::domain::image::{ImageDigest, Repository, sha256_hex};
+use crate::domain::protocol::{PageToken, Why};
+use crate::domain::scan::{Facts, FactsHash, Report};
 
 /// DynamoDB takes 400 KB an item, names and keys included; beyond this the findings go to S3.
 const INLINE_BYTES: usize = 300_000;
@@ -38,6 +39,14 @@ pub struct Verdicts {
     s3: aws_sdk_s3::Client,
     table: String,
     bucket: String,
+}
+
+/// A reading that ran out of time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// When it began.
+    pub read_at: Timestamp,
+    pub report: Report,
 }
 
 /// What came of writing a head.
@@ -133,15 +142,8 @@ impl Verdicts {
         let packed = pack(&facts.to_bytes()).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
         let mut item = facts_key(repository, digest, facts.hash());
         item.insert("for_version".into(), AttributeValue::N(for_version.to_string()));
-        if packed.len() <= INLINE_BYTES {
-            item.insert("data".into(), AttributeValue::B(Blob::new(packed)));
-        } else {
-            let key = format!("facts/{}/{}.json.gz", digest.as_str().trim_start_matches("sha256:"), facts.hash().as_str());
-            let put = self.s3.put_object().bucket(&self.bucket).key(&key).body(packed.into()).content_type("application/json").content_encoding("gzip");
-            put.send().await.map_err(|error| why(&attempt, &error))?;
-            item.insert("bucket".into(), AttributeValue::S(self.bucket.clone()));
-            item.insert("key".into(), AttributeValue::S(key));
-        }
+        let key = format!("facts/{}/{}.json.gz", digest.as_str().trim_start_matches("sha256:"), facts.hash().as_str());
+        self.place(&mut item, packed, key, &attempt).await?;
         // Stored for a later version, they must not be taken for an older one's: that could be let go of too early.
         let put = self
             .client
@@ -158,24 +160,68 @@ impl Verdicts {
         }
     }
 
-    /// The findings under that hash; `None` when they are gone.
-    pub async fn facts(&self, repository: &Repository, digest: &ImageDigest, hash: &FactsHash) -> Result<Option<Facts>, Why> {
-        let attempt = format!("read the stored findings of {digest}");
-        let answer = self.client.get_item().table_name(&self.table).set_key(Some(facts_key(repository, digest, hash))).consistent_read(true).send().await;
-        let Some(mut item) = answer.map_err(|error| why(&attempt, &error))?.item else { return Ok(None) };
-        let packed = match (item.remove("data"), item.remove("bucket"), item.remove("key")) {
-            (Some(AttributeValue::B(data)), _, _) => data.into_inner(),
+    /// Keeps what was read until the time was up, for whoever goes on from `next`.
+    pub async fn keep_begun(&self, repository: &Repository, digest: &ImageDigest, next: &PageToken, begun: &Begun) -> Result<(), Why> {
+        let attempt = format!("keep what was read of {digest}");
+        let bytes = serde_json::to_vec(begun).map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let packed = pack(&bytes).map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let name = sha256_hex(next.0.as_bytes());
+        let mut item = key(digest, begun_item(repository, next));
+        item.insert("ttl".into(), AttributeValue::N(Timestamp::now().saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second().to_string()));
+        self.place(&mut item, packed, format!("begun/{}/{name}.json.gz", digest.as_str().trim_start_matches("sha256:")), &attempt).await?;
+        self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await.map_err(|error| why(&attempt, &error))?;
+        Ok(())
+    }
+
+    /// What was read before `from`. That it is gone is an error: then the reading begins again with the next event.
+    pub async fn begun(&self, repository: &Repository, digest: &ImageDigest, from: &PageToken) -> Result<Begun, Why> {
+        let attempt = format!("go on reading the findings of {digest}");
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(key(digest, begun_item(repository, from)))).consistent_read(true).send().await;
+        let item = answer.map_err(|error| why(&attempt, &error))?.item;
+        let packed = match item {
+            Some(item) => self.fetch(item, &attempt).await?,
+            None => None,
+        };
+        let bytes = unpack(&packed.ok_or_else(|| missing(&attempt, "beginning"))?).map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        serde_json::from_slice(&bytes).map_err(|error| Why::new(format!("could not {attempt}: {error}")))
+    }
+
+    /// Puts what is packed into the item or, where it is too large, into the bucket.
+    async fn place(&self, item: &mut Item, packed: Vec<u8>, key: String, attempt: &str) -> Result<(), Why> {
+        if packed.len() <= INLINE_BYTES {
+            item.insert("data".into(), AttributeValue::B(Blob::new(packed)));
+            return Ok(());
+        }
+        let put = self.s3.put_object().bucket(&self.bucket).key(&key).body(packed.into()).content_type("application/json").content_encoding("gzip");
+        put.send().await.map_err(|error| why(attempt, &error))?;
+        item.insert("bucket".into(), AttributeValue::S(self.bucket.clone()));
+        item.insert("key".into(), AttributeValue::S(key));
+        Ok(())
+    }
+
+    /// What an item holds, or points to; `None` when that is gone.
+    async fn fetch(&self, mut item: Item, attempt: &str) -> Result<Option<Vec<u8>>, Why> {
+        match (item.remove("data"), item.remove("bucket"), item.remove("key")) {
+            (Some(AttributeValue::B(data)), _, _) => Ok(Some(data.into_inner())),
             (_, Some(AttributeValue::S(bucket)), Some(AttributeValue::S(key))) => {
                 let object = match self.s3.get_object().bucket(bucket).key(key).send().await {
                     Ok(object) => object,
                     Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => return Ok(None),
-                    Err(error) => return Err(why(&attempt, &error)),
+                    Err(error) => return Err(why(attempt, &error)),
                 };
-                let body = object.body.collect().await.map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
-                body.to_vec()
+                let body = object.body.collect().await.map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+                Ok(Some(body.to_vec()))
             }
-            _ => return Err(missing(attempt, "data, neither in the item nor in S3")),
-        };
+            _ => Err(missing(attempt, "data, neither in the item nor in S3")),
+        }
+    }
+
+    /// The findings under that hash; `None` when they are gone.
+    pub async fn facts(&self, repository: &Repository, digest: &ImageDigest, hash: &FactsHash) -> Result<Option<Facts>, Why> {
+        let attempt = format!("read the stored findings of {digest}");
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(facts_key(repository, digest, hash))).consistent_read(true).send().await;
+        let Some(item) = answer.map_err(|error| why(&attempt, &error))?.item else { return Ok(None) };
+        let Some(packed) = self.fetch(item, &attempt).await? else { return Ok(None) };
         let unreadable = |error: String| Why { text: format!("could not {attempt}: {error}"), denied: false };
         let bytes = unpack(&packed).map_err(|error| unreadable(error.to_string()))?;
         Facts::from_bytes(&bytes, hash).map(Some).map_err(|error| unreadable(error.to_string()))
@@ -211,6 +257,10 @@ fn head_key(repository: &Repository, digest: &ImageDigest) -> Item {
 
 fn facts_key(repository: &Repository, digest: &ImageDigest, facts: &FactsHash) -> Item {
     key(digest, format!("{}#facts#{}", repository.arn(), facts.as_str()))
+}
+
+fn begun_item(repository: &Repository, next: &PageToken) -> String {
+    format!("{}#begun#{}", repository.arn(), sha256_hex(next.0.as_bytes()))
 }
 
 fn key(digest: &ImageDigest, item: String) -> Item {

@@ -241,7 +241,7 @@ pub enum Answered {
 }
 
 /// DescribeImageScanFindings, its pages put together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Report {
     pub status: Option<String>,
     pub description: Option<String>,

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::debug;
 
 use super::error::HandlerError;
 use super::metrics::{self, Unit};
 use crate::aws::Aws;
+use crate::aws::ecr::Read;
 use crate::aws::requests::Recorded;
-use crate::aws::verdicts::Written;
+use crate::aws::verdicts::{Begun, Written};
 use crate::domain::protocol::{Depth, Do, Outcome, Protocol, Saw, Why};
 use crate::domain::scan::{Answer as ScanAnswer, leaves_open};
 use crate::events::ours::Ours;
@@ -72,9 +73,21 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
         Do::ReadFacts { repository, digest, facts } => Saw::Facts(aws.verdicts.facts(&repository, &digest, &facts).await?),
         Do::ReadFrequency { repository } => Saw::Frequency { on_demand_only: aws.ecr.is_scanned_on_demand_only(&repository).await? },
         Do::ReadRegistry => Saw::Registry(aws.ecr.registry(true).await?),
-        Do::Look { repository, digest, depth, pushed_at } => {
-            let read_at = Timestamp::now();
-            let what = aws.ecr.findings(&repository, &digest, depth).await?;
+        Do::Look { repository, digest, depth, pushed_at, from } => {
+            let began = match &from {
+                Some(token) => Some(aws.verdicts.begun(&repository, &digest, token).await?),
+                None => None,
+            };
+            // What a reading proves dates from its beginning.
+            let read_at = began.as_ref().map_or_else(Timestamp::now, |begun| begun.read_at);
+            let until = Instant::now() + time_to_read();
+            let what = match aws.ecr.findings(&repository, &digest, depth, began.map(|begun| begun.report).zip(from), until).await? {
+                Read::Answered(what) => what,
+                Read::OutOfTime(report, next) => {
+                    aws.verdicts.keep_begun(&repository, &digest, &next, &Begun { read_at, report }).await?;
+                    return Ok(Saw::MoreToRead(next));
+                }
+            };
             // After the findings: an answer that contradicts the configuration we knew has dropped it by now.
             let source = aws.ecr.registry(false).await?;
             let (coverage, pushed_at) = match depth {
@@ -128,6 +141,10 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             aws.queue.send(Ours::LookAgain { digest, repository, n, request_id }.to_json(), after).await?;
             Saw::Done
         }
+        Do::ReadOn { repository, digest, from } => {
+            aws.queue.send(Ours::RestOfRead { digest, repository, token: from.0 }.to_json(), SignedDuration::ZERO).await?;
+            Saw::Done
+        }
         Do::SendTimer { request_id, n, after } => {
             aws.queue.send(Ours::Timer { request_id, n }.to_json(), after).await?;
             Saw::Done
@@ -174,6 +191,7 @@ fn name(effect: &Do) -> &'static str {
         Do::TakeLease { .. } => "take the answer over",
         Do::Put { .. } => "answer CloudFormation",
         Do::MarkAnswered { .. } => "mark the request",
+        Do::ReadOn { .. } => "have the rest read",
         Do::SendTimer { .. } => "set a timer",
         Do::AdvanceTimer { .. } => "note the timer",
         Do::StartScan { .. } => "start a scan",
@@ -181,6 +199,20 @@ fn name(effect: &Do) -> &'static str {
         Do::LookAgain { .. } => "look again later",
         Do::Finish(_) => "finish",
     }
+}
+
+/// How long one message reads findings: half of what the function has, since others are worked on beside it.
+const READS_FOR: Duration = Duration::from_secs(55);
+
+#[cfg(not(feature = "faults"))]
+fn time_to_read() -> Duration {
+    READS_FOR
+}
+
+/// In a test build alone it can be made shorter.
+#[cfg(feature = "faults")]
+fn time_to_read() -> Duration {
+    std::env::var("FAULT_READS_FOR_MS").ok().and_then(|text| text.parse().ok()).map_or(READS_FOR, Duration::from_millis)
 }
 
 /// In a test build alone: panics before the effect whose description holds the text of `FAULT_PANIC_AT`, or after the one of

@@ -12,6 +12,7 @@ use super::error::HandlerError;
 use crate::aws::Aws;
 use crate::domain::head::EventCounts;
 use crate::domain::image::{ImageDigest, Repository};
+use crate::domain::protocol::PageToken;
 use crate::domain::protocol::deploy::Home;
 use crate::domain::protocol::scan::{Hints, Scan};
 use crate::domain::protocol::wake::{By, Wake};
@@ -63,6 +64,7 @@ fn subject(event: &Event) -> Option<Subject> {
         | Event::ImageArchived { about }
         | Event::ImageRestored { about } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
         Event::Ours(Ours::LookAgain { digest, repository, .. }) => Some(Subject::Image(digest.clone(), repository.clone())),
+        Event::Ours(Ours::RestOfRead { digest, repository, .. }) => Some(Subject::Image(digest.clone(), repository.clone())),
         Event::Ours(Ours::Timer { request_id, .. }) => Some(Subject::Request(request_id.clone())),
         Event::DeploymentGivenUp { request, .. } => Some(Subject::Request(request.request_id.clone())),
         _ => None,
@@ -82,9 +84,10 @@ fn hints(event: &Event) -> Hints {
         Event::Ours(Ours::LookAgain { n, request_id, .. }) => {
             return Hints { looked_again: *n, must_look: true, for_a_request: request_id.is_some(), ..Hints::default() };
         }
+        Event::Ours(Ours::RestOfRead { token, .. }) => return Hints { from: Some(PageToken(token.clone())), must_look: true, ..Hints::default() },
         _ => (None, None),
     };
-    Hints { newest: at, counts, looked_again: 0, must_look: at.is_none(), for_a_request: false }
+    Hints { newest: at, counts, looked_again: 0, must_look: at.is_none(), from: None, for_a_request: false }
 }
 
 /// Inspector's counts, which prove something only with their total: it stands for the severities that are not counted.

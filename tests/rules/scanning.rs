@@ -71,6 +71,21 @@ fn what_is_not_final_is_looked_at_again_three_times_and_no_more() {
 }
 
 #[test]
+fn a_reading_that_runs_out_of_time_goes_on_in_the_next_message() {
+    let mut world = World { pages_left: 2, ..World::default() };
+    world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "CRITICAL")])]);
+    world.scan_ends("app");
+    for _ in 0..2 {
+        assert!(world.heads.is_empty(), "half a list is none");
+        let from = world.read_on.pop();
+        assert!(from.is_some());
+        world.scan_with("app", Hints { from, must_look: true, ..Hints::default() });
+    }
+    assert_eq!(world.heads[&digest("app")].verdict, "BLOCK (1 of CRITICAL: 1)");
+    assert!(world.read_on.is_empty());
+}
+
+#[test]
 fn an_index_is_not_looked_at_again() {
     let mut world = World::default();
     world.scans("index", [Answered::NoScan]);

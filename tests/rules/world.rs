@@ -11,7 +11,7 @@ use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::deploy::{Deploy, Home};
 use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
 use ecr_scan_verifier::domain::protocol::wake::{By, Wake, lease};
-use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Resolved, Saw, Why};
+use ecr_scan_verifier::domain::protocol::{Do, Outcome, PageToken, Protocol, Resolved, Saw, Why};
 use ecr_scan_verifier::domain::request::{
     Answer, AskedScan, Data, Forward, Gate, Named, OnBlock, OnUnscanned, Record, Request, RequestKind, Row, Rows, Stage, Stored, Waiting, image_row,
 };
@@ -72,6 +72,9 @@ pub struct World {
     /// What the scanner says of an image: in this order, the last one for ever.
     pub scans: BTreeMap<ImageDigest, VecDeque<Answered>>,
     pub coverage: Option<Coverage>,
+    /// So often a reading runs out of time.
+    pub pages_left: usize,
+    pub read_on: Vec<PageToken>,
     pub tags: BTreeMap<String, Resolved>,
     pub rolling_back: bool,
     pub heads: BTreeMap<ImageDigest, Head>,
@@ -111,6 +114,8 @@ impl Default for World {
             on_demand_only: false,
             scans: BTreeMap::new(),
             coverage: None,
+            pages_left: 0,
+            read_on: Vec::new(),
             tags: BTreeMap::new(),
             rolling_back: false,
             heads: BTreeMap::new(),
@@ -250,6 +255,14 @@ impl World {
             Do::ReadFacts { facts, .. } => Saw::Facts(self.facts.get(&facts).map(|(facts, _)| facts.clone())),
             Do::ReadRegistry => Saw::Registry(self.registry),
             Do::ReadFrequency { .. } => Saw::Frequency { on_demand_only: self.on_demand_only },
+            Do::Look { digest, .. } if self.pages_left > 0 => {
+                self.pages_left -= 1;
+                Saw::MoreToRead(PageToken(format!("{} left of {digest}", self.pages_left)))
+            }
+            Do::ReadOn { from, .. } => {
+                self.read_on.push(from);
+                Saw::Done
+            }
             Do::Look { digest, .. } => {
                 let answers = self.scans.entry(digest).or_default();
                 let what = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };

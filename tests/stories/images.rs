@@ -171,6 +171,21 @@ async fn events_doubled_and_reversed_make_the_same_row() {
 }
 
 #[tokio::test]
+async fn a_reading_that_runs_out_of_time_goes_on_in_the_next_message() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline_where(&[("on-scan", "FAULT_READS_FOR_MS", "0")]).await;
+    let image = story.push("payments-api", "1.4.2").await;
+    let found = Findings::of((0..3_500).map(|n| finding(Manifest::image(&n.to_string()).digest(), "HIGH")));
+    story.scans.say(&image.scanned, [Scan::Complete(found.clone())]);
+    story.tell(&Event::scanned(&image, &found)).await;
+    let row = story.verdict(&pipeline, &image, "BLOCK").await;
+    assert_eq!(row["result"]["counts"]["HIGH"], 3_500);
+    let messages = story.scans.calls("SendMessage").into_iter().filter(|call| String::from_utf8_lossy(&call.body).contains("rest-of-read")).count();
+    assert_eq!(messages, 3, "four pages, one a message");
+    assert_eq!(story.scans.calls("DescribeImageScanFindings").len(), 4, "and none of them twice");
+}
+
+#[tokio::test]
 async fn findings_that_are_too_many_for_an_item_go_through_the_bucket() {
     let story = Story::new().await;
     let pipeline = story.pipeline().await;

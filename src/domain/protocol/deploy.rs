@@ -138,6 +138,7 @@ enum Asked {
     Registry,
     Frequency,
     Look(ImageDigest),
+    ReadOn,
     Start(ImageDigest),
     Data,
 }
@@ -532,7 +533,7 @@ impl Deploy {
         let look = || {
             let depth = if matches!(self.run, Run::Woken { .. }) { Depth::Whole } else { Depth::FirstPage };
             let pushed_at = head.and_then(|head| head.pushed_at);
-            let effect = Do::Look { repository: gate.repository.clone(), digest: image.digest.clone(), depth, pushed_at };
+            let effect = Do::Look { repository: gate.repository.clone(), digest: image.digest.clone(), depth, pushed_at, from: None };
             Seen::Missing(Box::new(if self.must_ask_stack() { self.stack_first() } else { (Asked::Look(image.digest.clone()), effect) }))
         };
         if let Some(source) = head.and_then(Head::source)
@@ -809,6 +810,14 @@ impl Deploy {
                 self.known.looked.insert(digest.clone());
                 return self.remember(digest, understand(answer));
             }
+            // on-scan reads the rest, and wakes who waits.
+            (Asked::Look(digest), Saw::MoreToRead(from)) => {
+                self.known.looked.insert(digest.clone());
+                let Ok(gate) = &self.request.gate else { return None };
+                let effect = Do::ReadOn { repository: gate.repository.clone(), digest, from };
+                return Some(self.ask(Asked::ReadOn, effect));
+            }
+            (Asked::ReadOn, Saw::Done) => {}
             (Asked::Start(digest), Saw::Started(started)) => return self.started(digest, started, now),
             (_, Saw::Failed(why)) => return Some(Do::Finish(Outcome::Redeliver(why))),
             (asked, saw) => return Some(stray(&asked, &saw)),

@@ -67,6 +67,8 @@ pub enum Do {
         digest: ImageDigest,
         depth: Depth,
         pushed_at: Option<Timestamp>,
+        /// Where an earlier reading ran out of time, to go on from there.
+        from: Option<PageToken>,
     },
     /// The policies of the deployments that live on this image.
     ReadPolicies {
@@ -164,6 +166,12 @@ pub enum Do {
         /// Who waits for it, if somebody does.
         request_id: Option<String>,
     },
+    /// A message to ourselves: go on reading from here.
+    ReadOn {
+        repository: Repository,
+        digest: ImageDigest,
+        from: PageToken,
+    },
     /// A message to ourselves: look after this request then.
     SendTimer {
         request_id: String,
@@ -182,6 +190,10 @@ pub enum Do {
     },
     Finish(Outcome),
 }
+
+/// The scanner's name for the next page.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PageToken(pub String);
 
 /// How much of a scanner's answer to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -209,6 +221,8 @@ pub enum Saw {
         on_demand_only: bool,
     },
     Answer(ScanAnswer),
+    /// The time is up and there are more pages; what was read is kept.
+    MoreToRead(PageToken),
     Policies(Vec<Policy>),
     Rows(Rows),
     Data(Option<Data>),

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::deploy::Home;
 use super::remember::{Next, Remember};
 use super::wake::{By, Wake};
-use super::{Depth, Do, Outcome, Protocol, Saw, Why};
+use super::{Depth, Do, Outcome, PageToken, Protocol, Saw, Why};
 use crate::domain::head::{EventCounts, Head, Kind, News};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::policy::Policy;
@@ -32,6 +32,8 @@ pub struct Hints {
     pub looked_again: u32,
     /// Whether the API has to be asked whatever the row says: a look-again, or an event without a time.
     pub must_look: bool,
+    /// An earlier reading ran out of time here.
+    pub from: Option<PageToken>,
     /// Whether somebody waits who may have found the stored findings gone: they are stored again.
     pub for_a_request: bool,
 }
@@ -49,6 +51,8 @@ impl Hints {
             // A new event begins a new chain; two look-agains are one.
             looked_again: self.looked_again.min(other.looked_again),
             must_look: self.must_look || other.must_look,
+            // Of two readings one goes on; the other one begins again with the next event.
+            from: self.from.or(other.from),
             for_a_request: self.for_a_request || other.for_a_request,
         }
     }
@@ -76,6 +80,7 @@ enum At {
     Start,
     Head,
     Looking,
+    ReadingOn,
     Policies,
     Remembering(Box<Remember>),
     LookingAgain,
@@ -173,13 +178,18 @@ impl Protocol for Scan {
                 }
                 self.at = At::Looking;
                 let pushed_at = self.head.as_ref().and_then(|head| head.pushed_at);
-                Do::Look { repository: self.repository.clone(), digest: self.digest.clone(), depth: Depth::Whole, pushed_at }
+                Do::Look { repository: self.repository.clone(), digest: self.digest.clone(), depth: Depth::Whole, pushed_at, from: self.hints.from.clone() }
             }
             (At::Looking, Saw::Answer(answer)) => {
                 self.news.push(News::Scan(understand(answer)));
                 self.at = At::Policies;
                 Do::ReadPolicies { repository: self.repository.clone(), digest: self.digest.clone() }
             }
+            (At::Looking, Saw::MoreToRead(from)) => {
+                self.at = At::ReadingOn;
+                Do::ReadOn { repository: self.repository.clone(), digest: self.digest.clone(), from }
+            }
+            (At::ReadingOn, Saw::Done) => Do::Finish(Outcome::Done("goes on reading in the next message".to_owned())),
             (At::Policies, Saw::Policies(policies)) => self.remember(policies),
             (At::Remembering(remember), saw) => {
                 let next = remember.next(saw);
