@@ -48,6 +48,26 @@ enum Command {
         /// sha256:..., REPOSITORY@sha256:... or REPOSITORY:TAG
         image: String,
     },
+    /// Let one image into one stack once, whatever its scan says: recorded with the reason, and over by itself.
+    ///
+    /// The pipeline's tables take this only from the role that `breakGlassRole` names. Exit code 0: broken. 3: it is broken for
+    /// this image and stack already. 1: not done.
+    #[cfg(feature = "aws")]
+    BreakGlass {
+        #[command(flatten)]
+        pipeline: PipelineArgs,
+        /// The stack's ARN, as `aws cloudformation describe-stacks` shows it.
+        #[arg(long, value_name = "ARN")]
+        stack: String,
+        /// Why, for whoever reads the history.
+        #[arg(long)]
+        reason: String,
+        /// For how many minutes it can be used.
+        #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=1440))]
+        minutes: u16,
+        /// REPOSITORY@sha256:...
+        image: String,
+    },
     /// Which deployments wait for a scan: for what, since when and until when.
     ///
     /// Exit code 0, also when nobody waits. 1: could not look.
@@ -143,6 +163,8 @@ fn run(command: Command) -> Outcome {
         Command::Explain { pipeline, image } => explain(&pipeline, &image),
         #[cfg(feature = "aws")]
         Command::Waiters { pipeline } => waiters(&pipeline),
+        #[cfg(feature = "aws")]
+        Command::BreakGlass { pipeline, stack, reason, minutes, image } => break_glass(&pipeline, &stack, &reason, minutes, &image),
     }
 }
 
@@ -150,6 +172,16 @@ fn run(command: Command) -> Outcome {
 #[tokio::main(flavor = "current_thread")]
 async fn waiters(pipeline: &PipelineArgs) -> Outcome {
     cli::waiters::waiters(&connect(pipeline).await, pipeline.format.into()).await
+}
+
+#[cfg(feature = "aws")]
+#[tokio::main(flavor = "current_thread")]
+async fn break_glass(pipeline: &PipelineArgs, stack: &str, reason: &str, minutes: u16, image: &str) -> Outcome {
+    let glass = match cli::break_glass::glass(stack, reason, minutes, image, jiff::Timestamp::now()) {
+        Ok(glass) => glass,
+        Err(error) => return Outcome::failed(format!("break-glass: {error}\n")),
+    };
+    cli::break_glass::break_glass(&connect(pipeline).await, &glass, pipeline.format.into()).await
 }
 
 #[cfg(feature = "aws")]

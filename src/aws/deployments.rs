@@ -6,17 +6,20 @@
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::requests::{milliseconds, moment, text};
 use super::{Settings, missing, why};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
-use crate::domain::request::{Data, Forward, Row, Rows};
+use crate::domain::request::{Data, Forward, Glass, Row, Rows};
 
+/// How long a broken glass is kept after its end, for whoever asks what happened; the decision is kept for ever.
+const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// Between a rollback and what it takes back lie no more decisions than this.
 const DECISIONS: i32 = 10;
 /// A head has room for so many verdicts.
@@ -146,6 +149,41 @@ impl Deployments {
             .expression_attribute_values(":digest", AttributeValue::S(digest.to_string()));
         let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
         items.map_err(|error| why(format!("read who deploys {digest}"), &error))
+    }
+
+    /// What somebody has broken the glass for, if it has not been used. Whether its time is up is for the reader to say.
+    pub async fn glass(&self, stack_id: &str, repository: &Repository, digest: &ImageDigest) -> Result<Option<Glass>, Why> {
+        let attempt = format!("read whether the glass was broken for {digest}");
+        let (stack, row) = Glass::key(stack_id, repository, digest);
+        let key = HashMap::from([("stack".to_owned(), AttributeValue::S(stack)), ("row".to_owned(), AttributeValue::S(row))]);
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true).send().await;
+        let Some(item) = answer.map_err(|error| why(&attempt, &error))?.item.filter(|item| !item.contains_key("used_by")) else { return Ok(None) };
+        let (Some(reason), Some(until)) = (text(&item, "reason"), moment(&item, "ends_at")) else { return Err(missing(&attempt, "reason, or end")) };
+        Ok(Some(Glass { stack_id: stack_id.to_owned(), repository: repository.clone(), digest: digest.clone(), reason, until }))
+    }
+
+    /// Breaks the glass. `false`: it is broken already, and not used.
+    pub async fn break_glass(&self, glass: &Glass, now: Timestamp) -> Result<bool, Why> {
+        let (stack, row) = Glass::key(&glass.stack_id, &glass.repository, &glass.digest);
+        let gone_at = glass.until.saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second();
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("stack", AttributeValue::S(stack))
+            .item("row", AttributeValue::S(row))
+            .item("reason", AttributeValue::S(glass.reason.clone()))
+            .item("since", AttributeValue::S(now.to_string()))
+            .item("until", AttributeValue::S(glass.until.to_string()))
+            .item("ends_at", milliseconds(glass.until))
+            .item("ttl", AttributeValue::N(gone_at.to_string()))
+            .condition_expression("attribute_not_exists(reason) OR attribute_exists(used_by) OR ends_at <= :now")
+            .expression_attribute_values(":now", milliseconds(now));
+        match put.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.as_service_error(), Some(PutItemError::ConditionalCheckFailedException(_))) => Ok(false),
+            Err(error) => Err(why(format!("break the glass for {}", glass.digest), &error)),
+        }
     }
 
     /// Nothing of this resource is deployed any more, and no request that was asked before can change that.

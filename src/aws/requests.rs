@@ -20,7 +20,7 @@ use super::{Settings, missing, why};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::protocol::Why;
 use crate::domain::protocol::wake::lease;
-use crate::domain::request::{Admission, Answer, Counted, Record, Request, Stage, Stored, Waiting, image_row};
+use crate::domain::request::{Admission, Answer, Counted, Glass, Record, Request, Stage, Stored, Waiting, image_row};
 use crate::domain::response_url::ResponseUrl;
 
 /// How long a request is kept after its time, so that a late delivery of it is recognised. One that was never answered goes
@@ -57,6 +57,8 @@ pub enum Recorded {
     Before(Stage),
     /// A newer request of the same resource has been decided.
     Superseded,
+    /// What was to let the image through has been used, or has ended.
+    NoGlass,
 }
 
 impl Requests {
@@ -277,8 +279,8 @@ impl Requests {
         Ok(items.iter().map(read).collect())
     }
 
-    /// The request's own item is the first of `items`; the row that says which request of the resource is the newest, if there
-    /// is an admission, the second.
+    /// The request's own item is the first of `items`. Where there is an admission, the second is the row that says which
+    /// request of the resource is the newest, and the third the broken glass, if there is one; nothing else has a condition.
     async fn transact(&self, items: Vec<TransactWriteItem>, attempt: &str) -> Result<Recorded, Why> {
         if items.len() > TRANSACTION {
             return Err(Why::new(format!("could not {attempt}: it takes {} rows, and DynamoDB writes {TRANSACTION} at once", items.len())));
@@ -303,6 +305,9 @@ impl Requests {
             }
             if failed(1).is_some() {
                 return Ok(Recorded::Superseded);
+            }
+            if failed(2).is_some() {
+                return Ok(Recorded::NoGlass);
             }
         }
         Err(why(attempt, &error))
@@ -333,6 +338,7 @@ impl Requests {
         let mut items = Vec::new();
         if let Some(admission) = &record.admitted {
             items.push(self.newest(request));
+            items.extend(record.glass.as_ref().map(|glass| self.use_up(request, glass, record.decided_at)));
             items.push(put(self.data_item(request, record, admission)));
             items.extend(admission.policy.iter().map(|policy| {
                 // Once for the resource, and not in each image's row: whoever judges later has to know what to judge by.
@@ -356,6 +362,20 @@ impl Requests {
             .condition_expression("attribute_not_exists(asked_at) OR asked_at <= :asked_at")
             .expression_attribute_values(":asked_at", milliseconds(request.asked_at))
             .expression_attribute_values(":request_id", AttributeValue::S(request.request_id.clone()));
+        TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()
+    }
+
+    fn use_up(&self, request: &Request, glass: &Glass, now: Timestamp) -> TransactWriteItem {
+        let (stack, row) = Glass::key(&glass.stack_id, &glass.repository, &glass.digest);
+        let update = Update::builder()
+            .table_name(&self.deployments)
+            .key("stack", AttributeValue::S(stack))
+            .key("row", AttributeValue::S(row))
+            .update_expression("SET used_by = :request, used_at = :used_at")
+            .condition_expression("attribute_not_exists(used_by) AND ends_at > :now")
+            .expression_attribute_values(":request", AttributeValue::S(request.request_id.clone()))
+            .expression_attribute_values(":used_at", AttributeValue::S(now.to_string()))
+            .expression_attribute_values(":now", milliseconds(now));
         TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()
     }
 

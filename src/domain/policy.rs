@@ -521,6 +521,16 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_names_what_is_read() {
+        let schema: Value = serde_json::from_str(include_str!("../../docs/policy.schema.json")).unwrap();
+        let mut named: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut read: Vec<&str> = BEYOND_SEVERITY.into_iter().chain(["severity", "severityThreshold", "ignoreFindings"]).collect();
+        named.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(named, read);
+    }
+
+    #[test]
     fn a_member_that_cannot_be_meant_is_refused_by_name() {
         for (text, says) in [
             (r#"{"exploit":{"epss":"0.1"}}"#, "`exploit` has the member `epss`"),

@@ -303,6 +303,25 @@ pub struct Record {
     /// The decision in one word and, when refused, the reason's first line.
     pub verdict: String,
     pub why: String,
+    /// What lets an image through that would be refused; used up by this.
+    pub glass: Option<Glass>,
+}
+
+/// Somebody has taken it upon themselves to let one image into one stack, once, whatever its scan says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Glass {
+    pub stack_id: String,
+    pub repository: Repository,
+    pub digest: ImageDigest,
+    pub reason: String,
+    pub until: Timestamp,
+}
+
+impl Glass {
+    /// The key of its row: the stack, then the image.
+    pub fn key(stack_id: &str, repository: &Repository, digest: &ImageDigest) -> (String, String) {
+        (format!("break-glass#{stack_id}"), format!("{digest}#{}", repository.arn()))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

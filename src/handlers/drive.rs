@@ -120,6 +120,7 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
         Do::ReadRequest(request_id) => Saw::Request(aws.requests.find(&request_id).await?.map(Box::new)),
         Do::ReadWaiting { repository, digest } => Saw::Waiting(aws.requests.waiting_for(&repository, &digest).await?),
         Do::ReadOpen { stack_key } => Saw::Waiting(aws.requests.open_of(&stack_key).await?),
+        Do::ReadGlass { stack_id, repository, digest } => Saw::Glass(aws.deployments.glass(&stack_id, &repository, &digest).await?),
         Do::ReadForward { stack_key } => Saw::Forward(aws.deployments.forward(&stack_key).await?),
         Do::Record { request, url, due, record } => stored(aws.requests.record(&request, &url, due, &record).await?),
         Do::Register { request, url, due, images, since } => stored(aws.requests.register(&request, &url, due, &images, since).await?),
@@ -160,6 +161,7 @@ fn stored(outcome: Recorded) -> Saw {
         Recorded::Yes => Saw::Done,
         Recorded::Before(stage) => Saw::AlreadyStored(stage),
         Recorded::Superseded => Saw::Superseded,
+        Recorded::NoGlass => Saw::NoGlass,
     }
 }
 
@@ -186,6 +188,7 @@ fn name(effect: &Do) -> &'static str {
         Do::ReadWaiting { .. } => "read who waits for the image",
         Do::ReadOpen { .. } => "read the resource's open requests",
         Do::ReadForward { .. } => "read the last decisions",
+        Do::ReadGlass { .. } => "read whether the glass was broken",
         Do::Record { .. } | Do::Claim { .. } => "record the decision",
         Do::Register { .. } => "let the request wait",
         Do::TakeLease { .. } => "take the answer over",

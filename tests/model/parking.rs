@@ -170,6 +170,14 @@ impl Parking {
                     saw = Saw::Forward(None);
                     continue;
                 }
+                Do::ReadGlass { .. } => {
+                    saw = Saw::Glass(None);
+                    continue;
+                }
+                Do::ReadFrequency { .. } => {
+                    saw = Saw::Frequency { on_demand_only: false };
+                    continue;
+                }
                 // Nobody starts a scan here, and counts need no verdicts of their own.
                 Do::StartScan { .. } => {
                     saw = Saw::Started(Started::Already);

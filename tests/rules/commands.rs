@@ -115,6 +115,43 @@ fn a_report_has_everything_and_leaves_nothing_out() {
 }
 
 #[test]
+fn a_policy_can_be_a_file() {
+    let folder = std::env::temp_dir().join(format!("policy-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let findings = json!([inspectors("CVE-1", "CRITICAL", "ACTIVE"), inspectors("CVE-2", "HIGH", "ACTIVE")]);
+    let input = json!({
+        "imageScanStatus": {"status": "ACTIVE"},
+        "imageScanFindings": {"enhancedFindings": findings, "imageScanCompletedAt": 1773480413.5}
+    });
+    let exempting = file(
+        "exempting.json",
+        r#"{"severityThreshold":"HIGH","exemptions":[
+        {"id":"CVE-1","reason":"not reachable","until":"2999-12-31","repository":"team/app"},{"id":"CVE-2","reason":"was","until":"2020-12-31"}]}"#,
+    );
+    let (exit, report) = judge(&["--policy", &exempting, "--repository", "team/app"], &input);
+    assert_eq!((exit, report["blocking"][0]["id"].as_str(), report["exempt"][0]["exemptBy"]["reason"].as_str()), (2, Some("CVE-2"), Some("not reachable")));
+    assert_eq!(report["endedExemptions"][0]["id"], "CVE-2");
+    let (_, report) = judge(&["--policy", &exempting], &input);
+    assert_eq!(report["blocking"].as_array().unwrap().len(), 2, "in another repository it excuses nothing");
+
+    let unfixed = file("unfixed.json", r#"{"ignoreUnfixed":true}"#);
+    for (arguments, input, says) in [
+        (vec!["--policy", unfixed.as_str()], basic("COMPLETE", json!([])), "`ignoreUnfixed` needs what basic scanning does not say"),
+        (vec!["--policy", "/no/such/file"], input.clone(), "cannot read /no/such/file"),
+        (vec!["--policy", exempting.as_str(), "--severity", "HIGH"], input.clone(), "cannot be used with"),
+    ] {
+        let all: Vec<&str> = ["judge"].into_iter().chain(arguments).chain(["-"]).collect();
+        let (exit, _, stderr) = run(&all, &input.to_string());
+        assert!(exit == 1 && stderr.contains(says), "{stderr}");
+    }
+}
+
+#[test]
 fn an_unrated_finding_blocks_only_when_it_is_named() {
     for (arguments, exit) in [(["--severity-threshold", "INFORMATIONAL"], 0), (["--severity", "UNDEFINED"], 2), (["--severity", "UNTRIAGED"], 0)] {
         let (code, report) = judge(&arguments, &basic("COMPLETE", json!([{"name": "CVE-1"}])));

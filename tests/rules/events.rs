@@ -251,6 +251,16 @@ fn samples() -> BTreeMap<&'static str, Holds> {
         ),
         ("deploy-create-signed-the-old-way.json", request(|request| assert_eq!(signed(request), Some("2026-03-14T09:26:53Z".into())))),
         (
+            // The construct's tests hold this one too against what it synthesizes.
+            "deploy-create-full-policy.json",
+            request(|request| {
+                let gate = request.gate().unwrap();
+                assert_eq!((gate.policy.exemptions.len(), gate.policy.max_findings.len(), gate.policy.grace_days), (2, 3, Some(14)));
+                assert!(gate.policy.ignore_unfixed && gate.policy.only_exploited && gate.policy.block_always.contains("CVE-2021-44228"));
+                assert_eq!((gate.platforms.len(), gate.max_scan_age_s, gate.on_unscanned), (2, Some(604_800), OnUnscanned::Warn));
+            }),
+        ),
+        (
             "deploy-create-with-an-unknown-property.json",
             request(|request| assert!(request.gate().unwrap_err().to_string().contains("does not know the property `layout`"))),
         ),

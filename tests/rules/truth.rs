@@ -4,7 +4,7 @@ use ecr_scan_verifier::domain::plan::Started;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::Resolved;
 use ecr_scan_verifier::domain::protocol::scan::Hints;
-use ecr_scan_verifier::domain::request::{AskedScan, OnBlock, OnUnscanned, Request};
+use ecr_scan_verifier::domain::request::{AskedScan, Glass, OnBlock, OnUnscanned, Request};
 use ecr_scan_verifier::domain::scan::{Answered, ScanSource};
 
 use crate::world::*;
@@ -227,4 +227,56 @@ fn a_verdict_is_judged_anew_when_an_exemption_has_ended() {
     assert_eq!(world.verdict(), "FAILED ECR Image Scan found vulnerabilities.");
     assert!(!world.did.contains(&"Look".to_owned()), "from the stored findings");
     assert!(world.answered().1.as_str().unwrap().contains("The exemption of CVE-1 ended on 2027-01-15"));
+}
+
+#[test]
+fn whoever_breaks_the_glass_lets_one_image_in_once() {
+    let glass =
+        |until| Glass { stack_id: create("app").stack_id, repository: repository(), digest: digest("app"), reason: "the scanner is down".into(), until };
+    let again = |id: &str| Request { request_id: id.into(), ..create("app") };
+    for answer in [complete(BASIC, 50, &[finding("CVE-1", "CRITICAL")]), status("FAILED"), status("PENDING"), Answered::NoScan] {
+        let mut world = World { glass: Some(glass(at(500))), ..World::default() };
+        world.scans("app", [answer.clone()]);
+        world.deploys(again("first"));
+        assert_eq!(world.verdict(), "SUCCESS BREAK_GLASS", "{answer:?}");
+        assert_eq!(world.decided, ["BREAK_GLASS"]);
+        world.deploys(again("second"));
+        assert_eq!(world.decided.iter().filter(|verdict| *verdict == "BREAK_GLASS").count(), 1, "used up: {answer:?}");
+    }
+    for (glass, what) in [(Glass { digest: digest("other"), ..glass(at(500)) }, "another image"), (glass(at(100)), "over by now")] {
+        let mut world = World { glass: Some(glass), ..World::default() };
+        world.scans("app", [complete(BASIC, 50, &[finding("CVE-1", "CRITICAL")])]);
+        world.deploys(create("app"));
+        assert_eq!(world.verdict(), "FAILED ECR Image Scan found vulnerabilities.", "{what}");
+    }
+    // What passes anyway does not use it up, nor does it cost a look.
+    let mut world = World { glass: Some(glass(at(500))), ..World::default() };
+    world.scans("app", [clean(50)]);
+    world.deploys(create("app"));
+    assert_eq!(world.verdict(), "SUCCESS PASS");
+    assert!(world.glass.is_some() && !world.did.contains(&"ReadGlass".to_owned()));
+}
+
+#[test]
+fn of_two_deployments_one_uses_the_glass() {
+    let glass = Glass { stack_id: create("app").stack_id, repository: repository(), digest: digest("app"), reason: "x".into(), until: at(500) };
+    let mut world = World { glass: Some(glass), ..World::default() };
+    world.scans("app", [complete(BASIC, 50, &[finding("CVE-1", "CRITICAL")])]);
+    // The other one records first.
+    world.before.push(("Record", |world| {
+        world.deploys(Request { request_id: "other".into(), ..create("app") });
+    }));
+    world.deploys(create("app"));
+    assert_eq!(world.decided, ["BREAK_GLASS", "BLOCK"]);
+}
+
+#[test]
+fn a_request_that_waits_finds_the_broken_glass_at_its_next_look() {
+    let mut world = World::default();
+    world.scans("app", [status("PENDING")]);
+    world.deploys(create("app"));
+    assert!(world.waits(&create("app")));
+    world.glass = Some(Glass { stack_id: create("app").stack_id, repository: repository(), digest: digest("app"), reason: "x".into(), until: at(500) });
+    world.timer_rings();
+    assert_eq!(world.verdict(), "SUCCESS BREAK_GLASS");
 }

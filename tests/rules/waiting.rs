@@ -55,7 +55,7 @@ fn register_then_look() {
     world.deploys(create("app"));
     assert_eq!(
         world.did,
-        ["ReadHeads", "ResolveImage", "Look", "WriteHead", "Register", "SendTimer", "LookAgain", "ReadHeads"],
+        ["ReadHeads", "ResolveImage", "Look", "WriteHead", "ReadGlass", "Register", "SendTimer", "LookAgain", "ReadHeads"],
         "the request is stored, then its timer set, then on-scan told, then the row read once more"
     );
     assert_eq!((world.timers.len(), world.timers[0].1, world.timers[0].2), (1, 1, world.now + 5));

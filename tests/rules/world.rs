@@ -13,7 +13,7 @@ use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
 use ecr_scan_verifier::domain::protocol::wake::{By, Wake, lease};
 use ecr_scan_verifier::domain::protocol::{Do, Outcome, PageToken, Protocol, Resolved, Saw, Why};
 use ecr_scan_verifier::domain::request::{
-    Answer, AskedScan, Data, Forward, Gate, Named, OnBlock, OnUnscanned, Record, Request, RequestKind, Row, Rows, Stage, Stored, Waiting, image_row,
+    Answer, AskedScan, Data, Forward, Gate, Glass, Named, OnBlock, OnUnscanned, Record, Request, RequestKind, Row, Rows, Stage, Stored, Waiting, image_row,
 };
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
 use ecr_scan_verifier::domain::scan::{Answer as ScanAnswer, Answered, Coverage, Facts, FactsHash, Report, ScanSource};
@@ -84,6 +84,8 @@ pub struct World {
     /// When the newest request of the resource was asked.
     pub newest: Option<Timestamp>,
     pub forward: Option<Forward>,
+    /// Broken, and not used.
+    pub glass: Option<Glass>,
     /// What was decided, in a word, in order.
     pub decided: Vec<String>,
     pub rows: BTreeMap<String, Row>,
@@ -124,6 +126,7 @@ impl Default for World {
             requests: BTreeMap::new(),
             newest: None,
             forward: None,
+            glass: None,
             decided: Vec::new(),
             rows: BTreeMap::new(),
             data: BTreeMap::new(),
@@ -272,6 +275,7 @@ impl World {
             Do::ReadPolicies { .. } => Saw::Policies(self.policies.clone()),
             Do::ReadRows { .. } => Saw::Rows(Rows(self.rows.clone())),
             Do::ReadForward { .. } => Saw::Forward(self.forward.clone()),
+            Do::ReadGlass { digest, .. } => Saw::Glass(self.glass.clone().filter(|glass| glass.digest == digest)),
             Do::ReadRequest(id) => Saw::Request(self.requests.get(&id).cloned().map(Box::new)),
             Do::ReadWaiting { digest, .. } => {
                 Saw::Waiting(self.waiting(|stored| stored.images.iter().flat_map(|images| images.digests()).any(|image| *image == digest)))
@@ -368,6 +372,11 @@ impl World {
     }
 
     fn decide(&mut self, request: Request, url: Option<ResponseUrl>, due: Timestamp, record: Record) -> Saw {
+        if let Some(glass) = &record.glass {
+            if self.glass.as_ref() != Some(glass) || glass.until <= at(self.now) {
+                return Saw::NoGlass;
+            }
+        }
         if record.admitted.is_some() {
             if self.newest.is_some_and(|newest| newest > request.asked_at) {
                 return Saw::Superseded;
@@ -384,6 +393,9 @@ impl World {
                 let row = Row { digest: digest.clone(), of: admission.digests[0].clone(), is_admitted: true };
                 self.rows.insert(image_row(digest, repository), row);
             }
+        }
+        if record.glass.is_some() {
+            self.glass = None;
         }
         self.decided.push(record.verdict);
         let images = self.requests.get(&request.request_id).and_then(|stored| stored.images.clone());

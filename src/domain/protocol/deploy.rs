@@ -24,7 +24,7 @@ use crate::domain::message::{self, Blocked, NotYet};
 use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
 use crate::domain::request::{
-    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage, Stored,
+    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, Glass, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage, Stored,
     Waiting, image_row,
 };
 use crate::domain::response_url::ResponseUrl;
@@ -100,6 +100,8 @@ struct Known {
     scanned_lately: BTreeSet<ImageDigest>,
     data: Option<Option<Data>>,
     superseded: bool,
+    /// Whether somebody has broken the glass for this image.
+    glass: Option<Option<Glass>>,
     /// Whether an earlier delivery has stored the request.
     stored: Option<bool>,
 }
@@ -137,6 +139,7 @@ enum Asked {
     Facts(ImageDigest, FactsHash),
     Registry,
     Frequency,
+    Glass,
     Look(ImageDigest),
     ReadOn,
     Start(ImageDigest),
@@ -313,6 +316,23 @@ impl Deploy {
         if let Some((_, Seen::Refused(reason))) = find(|seen| matches!(seen, Seen::Refused(_))) {
             return self.refuse(reason.clone(), "REFUSED", now);
         }
+        // Only where something stands in the way is it worth asking whether somebody has taken that upon themselves.
+        let is_in_the_way = |seen: &Seen| match seen {
+            Seen::Block { .. } => gate.on_block == OnBlock::Fail,
+            Seen::NotYet(_) | Seen::Unscanned(_) => true,
+            Seen::Pass(_) | Seen::LetThrough | Seen::Refused(_) | Seen::Missing(_) => false,
+        };
+        if seen.iter().any(|(_, seen)| is_in_the_way(seen)) && self.known.rolling_back != Some(true) {
+            match self.known.glass.clone() {
+                None if self.must_ask_stack() => return self.ask_stack(),
+                None => {
+                    let (stack_id, repository) = (self.request.stack_id.clone(), gate.repository.clone());
+                    return self.ask(Asked::Glass, Do::ReadGlass { stack_id, repository, digest: images.digest.clone() });
+                }
+                Some(Some(glass)) if now < glass.until => return self.break_glass(gate, images, glass, now),
+                Some(_) => {}
+            }
+        }
         // With `failOnVulnerability: false` a Block decides nothing; an image that is not judged still does.
         if gate.on_block == OnBlock::Fail
             && let Some((image, Seen::Block { source, blocking, .. })) = find(|seen| matches!(seen, Seen::Block { .. }))
@@ -351,6 +371,15 @@ impl Deploy {
             std::iter::once(images.digest.clone()).chain(images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest));
         let admission = Admission { repository: Some(gate.repository.clone()), digests: digests.collect(), policy: Some(gate.policy.clone()), data };
         self.admit(verdict, admission, now)
+    }
+
+    /// Let through on somebody's word, once, and recorded as that.
+    fn break_glass(&mut self, gate: &Gate, images: &Counted, glass: Glass, now: Timestamp) -> Do {
+        let data = Data::admitted(gate, &images.digest, "BREAK_GLASS", None);
+        let digests =
+            std::iter::once(images.digest.clone()).chain(images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest));
+        let admission = Admission { repository: Some(gate.repository.clone()), digests: digests.collect(), policy: Some(gate.policy.clone()), data };
+        self.admit_by("BREAK_GLASS", admission, Some(glass), now)
     }
 
     /// No complete result: wait for one, as long as there is time.
@@ -688,6 +717,10 @@ impl Deploy {
     }
 
     fn admit(&mut self, verdict: &str, admission: Admission, now: Timestamp) -> Do {
+        self.admit_by(verdict, admission, None, now)
+    }
+
+    fn admit_by(&mut self, verdict: &str, admission: Admission, glass: Option<Glass>, now: Timestamp) -> Do {
         if self.is_update() && self.known.rows.is_none() {
             return self.ask(Asked::Rows, Do::ReadRows { stack_key: self.request.stack_key() });
         }
@@ -700,7 +733,15 @@ impl Deploy {
         let admitted = self.known.rows.iter().flat_map(|rows| &rows.0).filter(|(_, row)| row.is_admitted).map(|(key, _)| key);
         let replaced = admitted.filter(|key| is_known && !keys.contains(*key)).cloned().collect();
         let answer = Answer::new(&self.request, &Ruling::Success(Some(admission.data.clone())));
-        self.record(Record { answer, decided_at: now, admitted: Some(admission), replaced, verdict: verdict.to_owned(), why: String::new() })
+        self.record(Record {
+            answer,
+            decided_at: now,
+            admitted: Some(admission),
+            replaced,
+            verdict: verdict.to_owned(),
+            why: glass.as_ref().map(|glass| glass.reason.clone()).unwrap_or_default(),
+            glass,
+        })
     }
 
     fn record(&mut self, record: Record) -> Do {
@@ -804,6 +845,7 @@ impl Deploy {
             (Asked::Frequency, Saw::Frequency { on_demand_only }) => self.known.on_demand_only = Some(on_demand_only),
             // Not knowing it costs nothing but time.
             (Asked::Frequency, Saw::Failed(_)) => self.known.on_demand_only = Some(false),
+            (Asked::Glass, Saw::Glass(glass)) => self.known.glass = Some(glass),
             (Asked::Data, Saw::Failed(why)) if why.denied => self.known.data = Some(None),
             (Asked::Data, Saw::Data(data)) => self.known.data = Some(data),
             (Asked::Look(digest), Saw::Answer(answer)) => {
@@ -982,6 +1024,10 @@ impl Protocol for Deploy {
             (Doing::Recording(record) | Doing::Claiming(record), Saw::Done) => self.put(record.answer),
             (Doing::Recording(record), Saw::AlreadyStored(stage)) => self.go_on_from(stage, Some(record)),
             (Doing::Recording(_) | Doing::Claiming(_), Saw::Superseded) if !self.known.superseded => self.superseded(now),
+            (Doing::Recording(_) | Doing::Claiming(_), Saw::NoGlass) => {
+                self.known.glass = Some(None);
+                self.decide(now)
+            }
             (Doing::Claiming(_), Saw::AlreadyStored(_)) => Do::Finish(Outcome::Done("somebody else has answered".to_owned())),
             (Doing::Putting { mark: true }, Saw::Done) => {
                 self.doing = Doing::Marking;

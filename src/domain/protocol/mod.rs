@@ -26,7 +26,7 @@ use super::head::Head;
 use super::image::{ImageDigest, ImageRef, Repository};
 use super::plan::Started;
 use super::policy::Policy;
-use super::request::{Answer, Counted, Data, Forward, Record, Request, Rows, Stage, Stored, Waiting};
+use super::request::{Answer, Counted, Data, Forward, Glass, Record, Request, Rows, Stage, Stored, Waiting};
 use super::response_url::ResponseUrl;
 use super::scan::{Answer as ScanAnswer, Facts, FactsHash, ScanSource};
 
@@ -113,6 +113,12 @@ pub enum Do {
     /// The open requests of one resource.
     ReadOpen {
         stack_key: String,
+    },
+    /// Whether somebody has broken the glass for this image in this stack.
+    ReadGlass {
+        stack_id: String,
+        repository: Repository,
+        digest: ImageDigest,
     },
     /// The last request that moved a resource forward.
     ReadForward {
@@ -229,6 +235,7 @@ pub enum Saw {
     Request(Option<Box<Stored>>),
     Waiting(Vec<Waiting>),
     Forward(Option<Forward>),
+    Glass(Option<Glass>),
     Started(Started),
     Done,
     /// Somebody else has written the row, which is now this.
@@ -237,6 +244,8 @@ pub enum Saw {
     AlreadyStored(Stage),
     /// A newer request of the same resource has been decided: this one changes nothing any more.
     Superseded,
+    /// The glass that was to let it through has been used, or its time is up.
+    NoGlass,
     /// Somebody else was first.
     Lost,
     /// The effect could not be carried out.
