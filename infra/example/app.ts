@@ -15,7 +15,7 @@
 // CloudFormation itself. The pipeline's template expects each function's zip at the S3Key that it names, in the bucket
 // cdk-hnb659fds-assets-<account>-<region>: zip the content of cdk.out/asset.<hash> (one `bootstrap`, mode 755) as
 // <hash>.zip and upload it. The gate's template has no assets.
-import { App, CfnCondition, CfnOutput, CfnParameter, CfnResource, DefaultStackSynthesizer, Fn, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { App, Aws, CfnCondition, CfnOutput, CfnParameter, CfnResource, DefaultStackSynthesizer, Fn, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
@@ -89,6 +89,16 @@ class GateStack extends Stack {
     const ignoreFindings = parameter('IgnoreFindings', 'CVE ids or finding ARNs that pass, separated by commas', '').valueAsString;
     const ignoresNothing = new CfnCondition(this, 'IgnoresNothing', { expression: Fn.conditionEquals(ignoreFindings, '') });
     gate.addPropertyOverride('ignoreFindings', Fn.conditionIf(ignoresNothing.logicalId, [], Fn.split(',', ignoreFindings)));
+    // What is as usual is left out, as the construct does.
+    const unlessUsual = (name: string, usual: string, given: CfnParameter, value: unknown = given.valueAsString): void => {
+      const isUsual = new CfnCondition(this, `${given.node.id}IsTheUsual`, { expression: Fn.conditionEquals(given.valueAsString, usual) });
+      gate.addPropertyOverride(name, Fn.conditionIf(isUsual.logicalId, Aws.NO_VALUE, value));
+    };
+    const onUnscanned = parameter('OnUnscanned', 'What becomes of an image that cannot be scanned', 'block', ['block', 'warn', 'allow']);
+    unlessUsual('onUnscanned', 'block', onUnscanned);
+    const platforms = parameter('Platforms', 'The platforms of the image that count, separated by commas; all if empty', '');
+    unlessUsual('platforms', '', platforms, Fn.split(',', platforms.valueAsString));
+    unlessUsual('maxScanAgeSeconds', '', parameter('MaxScanAgeSeconds', 'How old a scan may be; the usual limit if empty', ''));
     const serviceTimeout = new CfnParameter(this, 'ServiceTimeout', {
       type: 'Number',
       description: 'How long CloudFormation waits for the answer, in seconds',

@@ -1,4 +1,5 @@
 import { RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import { Construct, IConstruct } from 'constructs';
@@ -7,8 +8,9 @@ import { checkPipelineName, functionArn } from './internal/names';
 import { createParts } from './internal/parts';
 import { checkPolicy, policyText } from './internal/policy';
 import { stacksArn } from './internal/stacks';
-import { warnOfGaps } from './internal/warnings';
+import { warnOfPolicy } from './internal/warnings';
 import { everyRepository } from './internal/watched';
+import { PolicyOptions } from './policy-options';
 import { Severity } from './severity';
 
 /**
@@ -28,8 +30,11 @@ export interface IEcrScanPipeline extends IConstruct {
 
 /**
  * Choices for a pipeline.
+ *
+ * What blocks here (severities, exemptions and the rest) is what the pipeline's own verdicts say; each gate judges by its
+ * own props.
  */
-export interface EcrScanPipelineProps {
+export interface EcrScanPipelineProps extends PolicyOptions {
   /**
    * Names the pipeline: 1 to 32 characters out of `a-z`, `0-9` and `-`.
    *
@@ -75,6 +80,16 @@ export interface EcrScanPipelineProps {
   readonly architecture?: lambda.Architecture;
 
   /**
+   * Lets this role break the glass: let one image into one stack once, whatever its scan says, with a reason that is kept.
+   *
+   * It is granted what `ecr-scan-verifier break-glass` needs, and the table takes such a row from nobody else, not even an
+   * administrator.
+   *
+   * @default - nobody can
+   */
+  readonly breakGlassRole?: iam.IRole;
+
+  /**
    * Encrypts tables, queues, bucket and logs with this key.
    *
    * Its policy is extended for EventBridge and CloudWatch Logs; where it is imported and cannot be, a warning says what
@@ -117,7 +132,7 @@ export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
     checkPipelineName(props.pipelineName);
     checkPolicy(props);
     checkArchitecture(architecture);
-    warnOfGaps(this, props.severity);
+    warnOfPolicy(this, props);
 
     const stack = Stack.of(this);
     this.pipelineName = props.pipelineName;
@@ -129,6 +144,7 @@ export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
       watched: everyRepository(stack),
       policy: policyText(stack, props),
       stacksArn: stacksArn(stack, 'every'), // gates of any stack may ask
+      breakGlassRole: props.breakGlassRole,
       encryptionKey: props.encryptionKey,
       removalPolicy,
       bucketRemovalPolicy: removalPolicy,

@@ -1,21 +1,24 @@
-import { CustomResource, Duration } from 'aws-cdk-lib';
+import { CustomResource, Duration, Fn, Token } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import { Construct, IConstruct } from 'constructs';
 import { IEcrScanPipeline } from './ecr-scan-pipeline';
 import { checkArchitecture } from './internal/binaries';
-import { checkBlocked, checkPipeline, checkRepository, checkedTimeout } from './internal/checks';
+import { checkBlocked, checkOnUnscanned, checkPipeline, checkPlatforms, checkRepository, checkedScanAge, checkedTimeout } from './internal/checks';
+import { isDigest } from './internal/images';
 import { ImplicitPipeline } from './internal/implicit-pipeline';
 import { logGroupName } from './internal/names';
-import { blockingProps, checkPolicy } from './internal/policy';
-import { warnOfArchitectures, warnOfGaps, warnOfMutableTag } from './internal/warnings';
+import { blockingProps, checkNeedsOf, checkPolicy, policyTexts } from './internal/policy';
+import { warnOfArchitectures, warnOfMovableTag, warnOfPolicy } from './internal/warnings';
+import { OnUnscanned } from './on-unscanned';
+import { PolicyOptions } from './policy-options';
 import { ScanConfig } from './scan-config';
 import { Severity } from './severity';
 
 /**
  * Choices for a gate.
  */
-export interface EcrScanVerifierProps {
+export interface EcrScanVerifierProps extends PolicyOptions {
   /**
    * The repository that holds the image, in the account and region of the stack.
    */
@@ -29,7 +32,9 @@ export interface EcrScanVerifierProps {
   /**
    * Chooses the image: a tag, or a digest (`sha256:...`).
    *
-   * CloudFormation asks again only when this changes; so a tag that can move raises a warning.
+   * CloudFormation asks again only when this changes; so a tag that can move raises a warning: `latest`, and any tag in a
+   * repository of this app whose tags are mutable. What was verified is what runs when `imageUri` of the verifier is passed
+   * on to what runs the image.
    *
    * @default 'latest'
    */
@@ -70,6 +75,36 @@ export interface EcrScanVerifierProps {
    * @default true
    */
   readonly failOnVulnerability?: boolean;
+
+  /**
+   * Decides about an image that the scanner cannot scan, as a distroless one or one made from scratch.
+   *
+   * It never decides about an image that could not be looked at: a scan that is not complete in time, that failed or that
+   * cannot be read is refused, whatever this says.
+   *
+   * @default OnUnscanned.BLOCK
+   */
+  readonly onUnscanned?: OnUnscanned;
+
+  /**
+   * Looks at these platforms of a multi-architecture image alone: `linux/arm64`, `linux/arm/v7`.
+   *
+   * Written as `os/architecture` or `os/architecture/variant`, in lower case; without a variant all variants count. Name what
+   * is deployed: what is not named may have any findings.
+   *
+   * @default - every platform of the image counts, and the worst decides
+   */
+  readonly platforms?: string[];
+
+  /**
+   * Takes no scan that is older than this: 1 hour to 365 days.
+   *
+   * With an older one the deployment waits for a newer, and is refused when none comes in time. Where the gate may start
+   * scans it asks for one; ECR scans an image once in 24 hours at most.
+   *
+   * @default - 24 hours where the gate may start scans (`ScanConfig.basic()`), else no limit
+   */
+  readonly maxScanAge?: Duration;
 
   /**
    * Holds these constructs back until the gate has let the image through.
@@ -124,6 +159,34 @@ export interface EcrScanVerifierProps {
  * A gate for one image: the deployment goes on when the image's scan is complete and nothing in it blocks.
  */
 export class EcrScanVerifier extends Construct {
+  /**
+   * The digest of the image that was verified (`sha256:...`), known at deployment.
+   *
+   * What uses it is deployed after the gate has let the image through. Use it in the stack of the verifier: as an export,
+   * CloudFormation would not let it change while another stack imports it.
+   *
+   * CDK takes a value that is only known at deployment for a tag: `fromEcrRepository` and `tagOrDigest` would make
+   * `repository:sha256:...` of this, which names no image. Pass `imageUri` on instead.
+   */
+  public readonly imageDigest: string;
+
+  /**
+   * The image that was verified, for what runs it: `<repository URI>@<digest>`.
+   *
+   * A tag can have moved since; this cannot. Whoever pulls needs a grant of its own, for example
+   * `ContainerImage.fromRegistry(verifier.imageUri)` and `repository.grantPull(taskDefinition.obtainExecutionRole())`. What
+   * uses it is deployed after the gate has let the image through.
+   */
+  public readonly imageUri: string;
+
+  /**
+   * The same image, with its tag for people and tools that want to read one: `<repository URI>:<tag>@<digest>`.
+   *
+   * The digest decides what is pulled. Equal to `imageUri` when `imageTag` is a digest; an `imageTag` that is only known at
+   * deployment has to be a tag for this.
+   */
+  public readonly imageUriWithTag: string;
+
   constructor(scope: Construct, id: string, props: EcrScanVerifierProps) {
     super(scope, id);
     const imageTag = props.imageTag ?? 'latest';
@@ -132,16 +195,20 @@ export class EcrScanVerifier extends Construct {
 
     checkArchitecture(architecture);
     const timeout = checkedTimeout(props.pollingTimeout ?? Duration.minutes(14));
+    const scan = props.scanConfig.bind();
     checkPolicy(props);
+    checkNeedsOf(props, scan.scanType);
+    checkOnUnscanned(props.onUnscanned);
+    checkPlatforms(props.platforms);
+    const maxScanAgeSeconds = checkedScanAge(props.maxScanAge);
     checkRepository(this, props.repository);
     if (props.pipeline) {
       checkPipeline(this, props.pipeline);
     }
     blocked.forEach((construct) => checkBlocked(this, construct, { repository: props.repository, pipeline: props.pipeline }));
-    warnOfGaps(this, props.severity);
-    warnOfMutableTag(this, props.repository, imageTag);
+    warnOfPolicy(this, props);
+    warnOfMovableTag(this, props.repository, imageTag);
 
-    const scan = props.scanConfig.bind();
     const pipeline = props.pipeline ?? this.implicitPipeline(props.repository, architecture);
 
     // A service token can never be changed on a resource. With the pipeline's name in its id, another pipeline makes
@@ -162,6 +229,10 @@ export class EcrScanVerifier extends Construct {
         ...blockingProps(props),
         failOnVulnerability: String(props.failOnVulnerability ?? true),
         ignoreFindings: props.ignoreFindings ?? [],
+        ...policyTexts(props),
+        onUnscanned: props.onUnscanned === OnUnscanned.BLOCK ? undefined : props.onUnscanned,
+        platforms: props.platforms,
+        maxScanAgeSeconds,
         suppressErrorOnRollback: String(props.suppressErrorOnRollback ?? true),
         defaultLogGroupName: logGroupName(pipeline.pipelineName, 'on-deploy'),
         pollingTimeoutSeconds: String(timeout),
@@ -169,6 +240,22 @@ export class EcrScanVerifier extends Construct {
     });
     gate.node.addDependency(pipeline);
     blocked.forEach((construct) => construct.node.addDependency(this));
+
+    this.imageDigest = gate.getAttString('ImageDigest');
+    this.imageUri = gate.getAttString('ImageUri');
+    this.imageUriWithTag = this.withTag(props.repository, imageTag);
+  }
+
+  private withTag(repository: ecr.IRepository, imageTag: string): string {
+    if (isDigest(imageTag)) {
+      return this.imageUri;
+    }
+    if (Token.isUnresolved(imageTag)) {
+      return `${repository.repositoryUri}:${imageTag}@${this.imageDigest}`;
+    }
+    // Puts the tag before the digest, where there is one: a rollback to an image that nobody recorded gives none, and must not
+    // fail for it.
+    return Fn.join(`:${imageTag}@`, Fn.split('@', this.imageUri));
   }
 
   private implicitPipeline(repository: ecr.IRepository, architecture: lambda.Architecture): IEcrScanPipeline {

@@ -1,4 +1,6 @@
 export * from './ecr-scan-pipeline';
 export * from './ecr-scan-verifier';
+export * from './on-unscanned';
+export * from './policy-options';
 export * from './scan-config';
 export * from './severity';

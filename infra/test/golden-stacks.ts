@@ -1,10 +1,10 @@
 // The stacks that golden templates show, and that cfn-lint reads.
-import { Stack } from 'aws-cdk-lib';
+import { Duration, Stack } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
-import { EcrScanPipeline, EcrScanVerifier, ScanConfig, Severity } from '../src';
+import { EcrScanPipeline, EcrScanVerifier, OnUnscanned, ScanConfig, Severity } from '../src';
 import { DIGEST, HOME, newApp } from './support';
 
 /** An account's one pipeline. */
@@ -51,6 +51,39 @@ export function sampleGate(): Stack {
     scanConfig: ScanConfig.basic(),
     severity: [Severity.CRITICAL, Severity.HIGH],
     ignoreFindings: ['CVE-2022-0563'],
+    pipeline: EcrScanPipeline.fromName(stack, 'Pipeline', 'demo'),
+  });
+  return stack;
+}
+
+/** The gate whose request is `events/deploy-create-full-policy.json`: everything is said that can be said of an image. */
+export function fullPolicyGate(): Stack {
+  const stack = new Stack(newApp(), 'payments', { env: HOME });
+  new EcrScanVerifier(stack, 'Verifier', {
+    repository: ecr.Repository.fromRepositoryName(stack, 'Repository', 'payments-api'),
+    imageTag: '1.4.2',
+    scanConfig: ScanConfig.enhanced(),
+    severityThreshold: Severity.HIGH,
+    ignoreFindings: ['CVE-2022-0563'],
+    exemptions: [
+      { id: 'CVE-2023-4911', reason: 'The loader is not reachable from outside', until: '2026-06-30' },
+      {
+        id: 'CVE-2024-3094',
+        reason: 'sshd does not run in this image',
+        until: '2026-04-30',
+        package: 'xz-utils',
+        repository: 'payments-api',
+        untilFixed: true,
+      },
+    ],
+    ignoreUnfixed: true,
+    maxFindings: { critical: 0, high: 5, medium: 50 },
+    blockAlways: ['CVE-2021-44228'],
+    graceDays: 14,
+    exploit: { exploitAvailable: true },
+    onUnscanned: OnUnscanned.WARN,
+    platforms: ['linux/arm64/v8', 'linux/amd64'],
+    maxScanAge: Duration.days(7),
     pipeline: EcrScanPipeline.fromName(stack, 'Pipeline', 'demo'),
   });
   return stack;

@@ -5,7 +5,7 @@ import { existsSync, readFileSync, writeFileSync } from 'fs';
 import * as path from 'path';
 import { Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
-import { encryptedPipeline, explicitPipeline, implicitPipeline, sampleGate } from './golden-stacks';
+import { encryptedPipeline, explicitPipeline, fullPolicyGate, implicitPipeline, sampleGate } from './golden-stacks';
 import { find, plain, readable } from './support';
 
 const INFRA = path.join(__dirname, '..', '..');
@@ -32,27 +32,33 @@ for (const [name, stack] of goldenTemplates) {
   });
 }
 
-test('events/deploy-create.json is the request that the construct makes CloudFormation send', () => {
-  const template = Template.fromStack(sampleGate()).toJSON();
-  const [logicalId] = Object.keys(template.Resources);
-  const gate = find(readable(template), 'Custom::EcrScanVerifier');
-  const properties = asCloudFormationSends(plain(gate.Properties));
+const sampleRequests: [string, () => Stack][] = [
+  ['deploy-create.json', sampleGate],
+  ['deploy-create-full-policy.json', fullPolicyGate],
+];
+for (const [sample, stack] of sampleRequests) {
+  test(`events/${sample} is the request that the construct makes CloudFormation send`, () => {
+    const template = Template.fromStack(stack()).toJSON();
+    const [logicalId] = Object.keys(template.Resources);
+    const gate = find(readable(template), 'Custom::EcrScanVerifier');
+    const properties = asCloudFormationSends(plain(gate.Properties));
 
-  const file = path.join(INFRA, '..', 'events', 'deploy-create.json');
-  const request = JSON.parse(readFileSync(file, 'utf8'));
-  if (UPDATE) {
-    Object.assign(request, { LogicalResourceId: logicalId, ServiceToken: properties.ServiceToken, ResourceProperties: properties });
-    writeFileSync(file, JSON.stringify(request, null, 2) + '\n');
-  }
-  assert.deepEqual(request.ResourceProperties, properties, 'if the change is meant: npm run test:update, and tell the Rust side');
-  assert.equal(request.LogicalResourceId, logicalId);
-  assert.equal(request.ServiceToken, properties.ServiceToken);
-  assert.equal(request.ResourceType, 'Custom::EcrScanVerifier');
-  assert.equal(request.RequestType, 'Create');
-});
+    const file = path.join(INFRA, '..', 'events', sample);
+    const request = JSON.parse(readFileSync(file, 'utf8'));
+    if (UPDATE) {
+      Object.assign(request, { LogicalResourceId: logicalId, ServiceToken: properties.ServiceToken, ResourceProperties: properties });
+      writeFileSync(file, JSON.stringify(request, null, 2) + '\n');
+    }
+    assert.deepEqual(request.ResourceProperties, properties, 'if the change is meant: npm run test:update, and tell the Rust side');
+    assert.equal(request.LogicalResourceId, logicalId);
+    assert.equal(request.ServiceToken, properties.ServiceToken);
+    assert.equal(request.ResourceType, 'Custom::EcrScanVerifier');
+    assert.equal(request.RequestType, 'Create');
+  });
+}
 
 test('nothing that ships knows of the switch that tests use for their answers', () => {
-  for (const stack of [explicitPipeline(), implicitPipeline(), encryptedPipeline(), sampleGate()]) {
+  for (const stack of [explicitPipeline(), implicitPipeline(), encryptedPipeline(), sampleGate(), fullPolicyGate()]) {
     assert.doesNotMatch(JSON.stringify(Template.fromStack(stack).toJSON()), /TEST_ANSWER_ORIGIN/);
   }
 });

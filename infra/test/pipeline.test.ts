@@ -1,6 +1,7 @@
 import * as assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { App, RemovalPolicy, Stack, Token } from 'aws-cdk-lib';
+import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import { EcrScanPipeline, EcrScanPipelineProps, Severity } from '../src';
 import { ACCOUNT, HOME, REGION, Resource, binaries, find, findAll, newApp, newStack, permissions, resources, warnings } from './support';
@@ -176,7 +177,6 @@ describe('the tables', () => {
       },
     });
     assert.equal(table('Requests').ResourcePolicy, undefined);
-    assert.equal(table('Deployments').ResourcePolicy, undefined);
   });
 });
 
@@ -289,6 +289,7 @@ describe('what the functions may do', () => {
       ...['GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineDeployments.Arn}`),
       'Allow dynamodb:Query on {PipelineDeployments.Arn}/index/by-digest',
       `Allow ecr:BatchGetImage on ${anyImage}`,
+      `Allow ecr:BatchGetRepositoryScanningConfiguration on ${anyImage}`,
       `Allow ecr:DescribeImageScanFindings on ${anyImage}`,
       `Allow ecr:DescribeImages on ${anyImage}`,
       'Allow ecr:GetRegistryScanningConfiguration on *',
@@ -531,7 +532,33 @@ describe('the findings bucket', () => {
     const { Rules } = find(plainPipeline, 'AWS::S3::Bucket').Properties.LifecycleConfiguration;
     assert.deepEqual(Rules, [
       { Id: 'UploadsLeftUnfinished', Status: 'Enabled', AbortIncompleteMultipartUpload: { DaysAfterInitiation: 1 } },
+      { Id: 'ReadingsThatWentOn', Status: 'Enabled', Prefix: 'begun/', ExpirationInDays: 1 },
     ]);
+  });
+});
+
+describe('breaking the glass', () => {
+  const policyOf = (template: Resource[]) => find(template, 'AWS::DynamoDB::Table', 'Deployments').Properties.ResourcePolicy.PolicyDocument.Statement;
+  const broken = { 'ForAnyValue:StringLike': { 'dynamodb:LeadingKeys': ['break-glass#*'] } };
+
+  test('is for nobody unless a role is named', () => {
+    const [put, use] = policyOf(plainPipeline);
+    assert.deepEqual([put.Effect, put.Principal, put.Condition], ['Deny', { AWS: '*' }, broken]);
+    assert.ok(put.Action.includes('dynamodb:PutItem') && put.Action.includes('dynamodb:BatchWriteItem'));
+    assert.deepEqual(use.Effect, 'Deny');
+    assert.ok(use.Action.includes('dynamodb:UpdateItem'), 'an update of a row that is not there makes one');
+    assert.equal(use.Condition.ArnNotEquals['aws:PrincipalArn'].length, 4, 'the functions use it up');
+  });
+
+  test('is for the role that is named, which may do nothing else here', () => {
+    const stack = newStack();
+    const breakGlassRole = new iam.Role(stack, 'OnCall', { assumedBy: new iam.AccountRootPrincipal() });
+    const template = resources(pipelineIn(stack, { breakGlassRole }));
+    const [put] = policyOf(template);
+    assert.match(JSON.stringify(put.Condition.ArnNotEquals), /OnCall/);
+    const granted = find(template, 'AWS::IAM::Policy', 'OnCallDefaultPolicy').Properties.PolicyDocument.Statement;
+    assert.equal(granted.length, 1);
+    assert.deepEqual([granted[0].Action, granted[0].Condition], ['dynamodb:PutItem', { 'ForAllValues:StringLike': { 'dynamodb:LeadingKeys': ['break-glass#*'] } }]);
   });
 });
 

@@ -128,10 +128,10 @@ const PSEUDO: Record<string, string> = {
   'AWS::StackName': 'the-stack',
 };
 
-/** Intrinsic functions worked out as far as a test needs them. */
-export function plain(value: Json): Json {
+/** Intrinsic functions worked out as far as a test needs them; `known` holds attributes that have a value: `{Gate.ImageUri}`. */
+export function plain(value: Json, known: Record<string, string> = {}): Json {
   if (Array.isArray(value)) {
-    return value.map(plain);
+    return value.map((inner) => plain(inner, known));
   }
   if (value === null || typeof value !== 'object') {
     return value;
@@ -140,10 +140,14 @@ export function plain(value: Json): Json {
     return PSEUDO[value.Ref] ?? `{${short(value.Ref)}}`;
   }
   if ('Fn::GetAtt' in value) {
-    return `{${short(value['Fn::GetAtt'][0])}.${value['Fn::GetAtt'][1]}}`;
+    const attribute = `{${short(value['Fn::GetAtt'][0])}.${value['Fn::GetAtt'][1]}}`;
+    return known[attribute] ?? attribute;
   }
   if ('Fn::Join' in value) {
-    return value['Fn::Join'][1].map(plain).join(value['Fn::Join'][0]);
+    return plain(value['Fn::Join'][1], known).join(value['Fn::Join'][0]);
   }
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
+  if ('Fn::Split' in value) {
+    return plain(value['Fn::Split'][1], known).split(value['Fn::Split'][0]);
+  }
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner, known)]));
 }

@@ -7,8 +7,8 @@ import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { Construct } from 'constructs';
-import { EcrScanPipeline, EcrScanVerifier, EcrScanVerifierProps, ScanConfig, ScanConfigBindOutput, Severity } from '../src';
-import { ACCOUNT, DIGEST, HOME, REGION, Resource, find, findAll, gateProps, newApp, newStack, permissions, repositoryNamed, resources, warnings } from './support';
+import { EcrScanPipeline, EcrScanVerifier, EcrScanVerifierProps, OnUnscanned, ScanConfig, ScanConfigBindOutput, Severity } from '../src';
+import { ACCOUNT, DIGEST, HOME, REGION, Resource, find, findAll, gateProps, newApp, newStack, permissions, plain, repositoryNamed, resources, warnings } from './support';
 
 /** One gate that asks a shared pipeline, so that its stack holds nothing else. */
 function gate(own: Partial<EcrScanVerifierProps> = {}, stack = newStack()): Resource {
@@ -171,31 +171,210 @@ describe('severities', () => {
 });
 
 describe('a tag that can move', () => {
-  for (const imageTag of [undefined, 'latest', '1.4.2', 'f'.repeat(63)]) {
-    test(`'${imageTag ?? 'no tag'}' raises a warning`, () => {
+  for (const imageTag of [undefined, 'latest']) {
+    test(`'${imageTag ?? 'no tag'}' raises a warning that says what to do`, () => {
       const [warning, ...others] = warningsOf({ imageTag });
       assert.deepEqual(others, []);
-      assert.match(warning!, /^imageTag '.*' can be moved to another image.*\[ack: @ecr-scan-verifier:mutableTag\]/);
+      assert.ok(
+        warning?.startsWith(
+          "imageTag 'latest' can be moved to another image, and CloudFormation does not ask again while the tag stays the same. " +
+            "Deploy by digest (imageTag: 'sha256:...'), or run what was verified: pass verifier.imageUri on to what runs the image.",
+        ),
+        warning,
+      );
+      assert.match(warning!, /\[ack: @ecr-scan-verifier:movableTag\]/);
     });
   }
-  for (const [what, imageTag] of [['a digest', DIGEST], ['what is called a digest', 'sha256:4f0c'], ["an asset's hash", 'f'.repeat(64)], ["an asset's hash with a prefix", `api-${'f'.repeat(64)}`]]) {
+  for (const [what, imageTag] of [
+    ['a digest', DIGEST],
+    ['what is called a digest', 'sha256:4f0c'],
+    ['any other tag of a repository that may be set either way', '1.4.2'],
+  ]) {
     test(`${what} raises none`, () => assert.deepEqual(warningsOf({ imageTag }), []));
   }
 
   test('a tag that is only known at deployment is left alone', () => {
     const stack = newStack();
-    verifier(stack, { imageTag: new CfnParameter(stack, 'Tag').valueAsString });
+    const repository = new ecr.Repository(stack, 'Own');
+    verifier(stack, { repository, imageTag: new CfnParameter(stack, 'Tag').valueAsString });
     assert.deepEqual(warnings(stack), []);
     assert.equal(find(resources(stack), 'Custom::EcrScanVerifier').Properties.imageTag, '{Tag}');
   });
 
-  for (const [mutability, count] of [[ecr.TagMutability.IMMUTABLE, 0], [ecr.TagMutability.MUTABLE, 1], [undefined, 1]] as const) {
-    test(`in a repository of this app with ${mutability ?? 'no'} mutability: ${count} warnings`, () => {
+  const { IMMUTABLE, MUTABLE, IMMUTABLE_WITH_EXCLUSION } = ecr.TagMutability;
+  for (const [mutability, imageTag, moves] of [
+    [undefined, '1.4.2', true],
+    [MUTABLE, '1.4.2', true],
+    [MUTABLE, 'latest', true],
+    [IMMUTABLE, '1.4.2', false],
+    [IMMUTABLE, 'latest', false],
+    [IMMUTABLE_WITH_EXCLUSION, '1.4.2', false],
+    [IMMUTABLE_WITH_EXCLUSION, 'latest', true], // what people exclude
+    [MUTABLE, DIGEST, false],
+    [MUTABLE, 'sha256:4f0c', false], // meant as one; the function says what is wrong with it
+    [MUTABLE, 'f'.repeat(63), true],
+    [MUTABLE, 'f'.repeat(64), false], // the tag of an asset is a hash of what it names
+    [MUTABLE, `api-${'f'.repeat(64)}`, false],
+  ] as [ecr.TagMutability | undefined, string, boolean][]) {
+    test(`'${imageTag}' in a repository of this app with ${mutability ?? 'no'} mutability: ${moves ? 'a' : 'no'} warning`, () => {
       const stack = newStack();
-      verifier(stack, { imageTag: '1.4.2', repository: new ecr.Repository(stack, 'Own', { imageTagMutability: mutability }) });
-      assert.equal(warnings(stack).length, count);
+      const repository = new ecr.Repository(stack, 'Own');
+      (repository.node.defaultChild as ecr.CfnRepository).imageTagMutability = mutability;
+      verifier(stack, { imageTag, repository });
+      assert.equal(warnings(stack).length, moves ? 1 : 0);
     });
   }
+});
+
+describe('what was verified', () => {
+  const REPOSITORY_URI = `${ACCOUNT}.dkr.ecr.${REGION}.amazonaws.com/payments-api`;
+  const IMAGE_URI = `${REPOSITORY_URI}@${DIGEST}`;
+  const answered = (uri: string, digest: string): Record<string, string> => ({ '{VerifierGatedemo.ImageUri}': uri, '{VerifierGatedemo.ImageDigest}': digest });
+
+  test('is what the gate answered', () => {
+    const stack = newStack();
+    const { imageDigest, imageUri } = verifier(stack);
+    const [gateId] = Object.keys(Template.fromStack(stack).findResources('Custom::EcrScanVerifier'));
+    assert.deepEqual(stack.resolve(imageDigest), { 'Fn::GetAtt': [gateId, 'ImageDigest'] });
+    assert.deepEqual(stack.resolve(imageUri), { 'Fn::GetAtt': [gateId, 'ImageUri'] });
+  });
+
+  for (const [what, imageTag, expected] of [
+    ['has its tag, for people', '1.4.2', `${REPOSITORY_URI}:1.4.2@${DIGEST}`],
+    ['has the tag that is taken when none is given', undefined, `${REPOSITORY_URI}:latest@${DIGEST}`],
+    ['has no tag where none was given', DIGEST, IMAGE_URI],
+  ] as const) {
+    test(what, () => {
+      const stack = newStack();
+      const { imageUriWithTag } = verifier(stack, { imageTag });
+      assert.equal(plain(stack.resolve(imageUriWithTag), answered(IMAGE_URI, DIGEST)), expected);
+    });
+  }
+
+  test('has the tag that is only known at deployment', () => {
+    const stack = newStack();
+    const { imageUriWithTag } = verifier(stack, { imageTag: new CfnParameter(stack, 'Tag').valueAsString });
+    assert.equal(plain(stack.resolve(imageUriWithTag), answered(IMAGE_URI, DIGEST)), `${REPOSITORY_URI}:{Tag}@${DIGEST}`);
+  });
+
+  test('has no second tag in a rollback to an image that nobody recorded', () => {
+    const stack = newStack();
+    const { imageUriWithTag } = verifier(stack, { imageTag: '1.4.2' });
+    assert.equal(plain(stack.resolve(imageUriWithTag), answered('payments-api:1.4.2', '')), 'payments-api:1.4.2');
+  });
+
+  for (const attribute of ['imageDigest', 'imageUri', 'imageUriWithTag'] as const) {
+    test(`whoever uses ${attribute} waits for the gate, without blockConstructs`, () => {
+      const stack = newStack();
+      const stringValue = verifier(stack, { imageTag: '1.4.2' })[attribute];
+      new ssm.StringParameter(stack, 'Service', { stringValue });
+      const template = Template.fromStack(stack).toJSON();
+      const [gateId] = Object.keys(template.Resources).filter((id) => template.Resources[id].Type === 'Custom::EcrScanVerifier');
+      const [service] = Object.values<any>(template.Resources).filter((r) => r.Type === 'AWS::SSM::Parameter');
+      // CloudFormation makes a dependency of each reference.
+      assert.match(JSON.stringify(service.Properties.Value), new RegExp(`"Fn::GetAtt":\\["${gateId}",`));
+    });
+  }
+
+  test('makes the stack that uses it wait for the stack of the gate', () => {
+    const app = newApp();
+    const stack = new Stack(app, 'gates', { env: HOME });
+    const other = new Stack(app, 'services', { env: HOME });
+    new ssm.StringParameter(other, 'Service', { stringValue: verifier(stack).imageUri });
+    app.synth();
+    assert.deepEqual(other.dependencies.map((d) => d.stackName), ['gates']);
+  });
+
+  test('can be used by what is blocked as well', () => {
+    const stack = newStack();
+    const service = new ssm.CfnParameter(stack, 'Service', { type: 'String', value: 'to be set' });
+    service.value = verifier(stack, { blockConstructs: [service] }).imageUri;
+    const { DependsOn, Properties } = find(resources(stack), 'AWS::SSM::Parameter');
+    assert.deepEqual([DependsOn, Properties.Value], [['VerifierGatedemo'], '{VerifierGatedemo.ImageUri}']);
+  });
+});
+
+describe('onUnscanned', () => {
+  for (const [choice, form] of [[undefined, undefined], [OnUnscanned.BLOCK, undefined], [OnUnscanned.WARN, 'warn'], [OnUnscanned.ALLOW, 'allow']] as const) {
+    test(`${choice ?? 'not given'}: the gate hears ${form ?? 'nothing'}`, () => {
+      const { Properties } = gate({ onUnscanned: choice });
+      assert.equal(Properties.onUnscanned, form);
+      assert.equal('onUnscanned' in Properties, form !== undefined);
+    });
+  }
+
+  test('any other word is refused', () => {
+    assert.throws(() => gate({ onUnscanned: 'ignore' as OnUnscanned }), {
+      message: "onUnscanned must be one of block, warn, allow, got 'ignore'. Use a member of OnUnscanned.",
+    });
+  });
+
+  test('a word that is only known at deployment is left alone', () => {
+    const stack = newStack();
+    const choice = new CfnParameter(stack, 'Choice').valueAsString as OnUnscanned;
+    assert.equal(gate({ onUnscanned: choice }, stack).Properties.onUnscanned, '{Choice}');
+  });
+});
+
+describe('platforms', () => {
+  for (const platforms of [['linux/arm64'], ['linux/arm64/v8', 'linux/arm/v7', 'linux/amd64', 'windows/amd64'], ['linux/arm64', 'linux/arm64/v8']]) {
+    test(`${platforms} go along as written`, () => assert.deepEqual(gate({ platforms }).Properties.platforms, platforms));
+  }
+
+  test('are not said when all count', () => assert.ok(!('platforms' in gate().Properties)));
+
+  test('none at all are refused', () => {
+    assert.throws(() => gate({ platforms: [] }), {
+      message:
+        'platforms must contain at least one platform: with an empty list nothing of the image would be looked at. Leave it out, and all of them count.',
+    });
+  });
+
+  for (const odd of ['', 'arm64', 'linux', 'Linux/arm64', 'linux/ARM64', 'linux/x86_64', 'linux/', '/arm64', 'linux/arm64/', 'linux/arm64/v8/x', ' linux/arm64', 'linux/arm64,linux/amd64']) {
+    test(`'${odd}' is refused`, () => {
+      assert.throws(() => gate({ platforms: ['linux/amd64', odd] }), {
+        message: `platforms contains '${odd}', which is no platform: write os/architecture or os/architecture/variant in lower case, for example linux/arm64 or linux/arm/v7.`,
+      });
+    });
+  }
+
+  test('one that is named twice is refused', () => {
+    assert.throws(() => gate({ platforms: ['linux/arm64', 'linux/amd64', 'linux/arm64'] }), {
+      message: "platforms contains 'linux/arm64' twice. Name each platform once.",
+    });
+  });
+
+  test('that are only known at deployment are left alone', () => {
+    const stack = newStack();
+    const one = new CfnParameter(stack, 'One').valueAsString;
+    assert.deepEqual(gate({ platforms: [one, one] }, stack).Properties.platforms, ['{One}', '{One}']);
+    const other = newStack();
+    const all = new CfnParameter(other, 'All', { type: 'CommaDelimitedList' }).valueAsList;
+    assert.equal(gate({ platforms: all }, other).Properties.platforms, '{All}');
+  });
+});
+
+describe('maxScanAge', () => {
+  for (const [age, seconds] of [[Duration.hours(1), '3600'], [Duration.minutes(90), '5400'], [Duration.days(365), '31536000']] as const) {
+    test(`${age.toHumanString()} are ${seconds} seconds`, () => assert.equal(gate({ maxScanAge: age }).Properties.maxScanAgeSeconds, seconds));
+  }
+
+  test('is not said when it is not given', () => assert.ok(!('maxScanAgeSeconds' in gate().Properties)));
+
+  for (const age of [Duration.seconds(3599), Duration.seconds(0), Duration.days(366), Duration.seconds(365 * 86400 + 1)]) {
+    test(`${age.toHumanString()} are refused`, () => {
+      assert.throws(() => gate({ maxScanAge: age }), {
+        message: `maxScanAge must be between 1 hour and 365 days, got ${age.toHumanString()}. Leave it out for the default: 24 hours where the gate may start scans, else no limit.`,
+      });
+    });
+  }
+
+  test('seconds that are only known at deployment are left alone, and another unit is refused by the CDK itself', () => {
+    const stack = newStack();
+    const age = new CfnParameter(stack, 'Age', { type: 'Number' }).valueAsNumber;
+    assert.equal(gate({ maxScanAge: Duration.seconds(age) }, stack).Properties.maxScanAgeSeconds, '{Age}');
+    assert.throws(() => gate({ maxScanAge: Duration.hours(age) }), /must be specified as 'Duration\.seconds\(\)' here/);
+  });
 });
 
 describe('the repository', () => {
@@ -415,6 +594,11 @@ describe('without a pipeline', () => {
     const stack = newStack();
     for (const bad of [
       { severity: [] },
+      { graceDays: 0 },
+      { ignoreUnfixed: true }, // with basic scanning
+      { platforms: [] },
+      { maxScanAge: Duration.minutes(1) },
+      { onUnscanned: 'ignore' as OnUnscanned },
       { pollingTimeout: Duration.seconds(0) },
       { architecture: lambda.Architecture.custom('riscv64') },
       { repository: ecr.Repository.fromRepositoryArn(stack, 'Far', `arn:aws:ecr:us-east-1:${ACCOUNT}:repository/x`) },
@@ -480,7 +664,7 @@ describe('blockConstructs', () => {
 
 test('the package exports what it promises', async () => {
   const names = Object.keys(await import('../src')).sort();
-  assert.deepEqual(names, ['EcrScanPipeline', 'EcrScanVerifier', 'ScanConfig', 'Severity']);
+  assert.deepEqual(names, ['EcrScanPipeline', 'EcrScanVerifier', 'OnUnscanned', 'ScanConfig', 'Severity']);
   assert.deepEqual(Object.entries(Severity).filter(([key, value]) => key !== value), []);
   assert.equal(Object.keys(Severity).length, 7);
 });

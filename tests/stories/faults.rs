@@ -109,7 +109,7 @@ async fn what_this_version_does_not_know_is_refused_by_name() {
     let image = story.push("payments-api", "1.4.1").await;
     story.scans.say(&image.scanned, [Scan::Complete(Findings::none())]);
     for (property, value, names) in [
-        ("platforms", json!(["linux/arm64"]), "the property `platforms`"),
+        ("layout", json!("flat"), "the property `layout`"),
         ("signatureVerification", json!({ "type": "COSIGN" }), "`signatureVerification`"),
         ("scanType", json!("SIGNATURE_ONLY"), "SIGNATURE_ONLY"),
         ("severity", json!(["HIGH"]), "`severity`"), // beside the threshold

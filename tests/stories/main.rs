@@ -11,3 +11,4 @@ mod images;
 mod parking;
 mod spine;
 mod stand_in;
+mod truth;

@@ -1,8 +1,9 @@
 // Props that are refused before anything is created: each text names the prop and the way out.
-import { Arn, ArnFormat, CfnResource, Duration, Stack, Token } from 'aws-cdk-lib';
+import { Arn, ArnFormat, CfnResource, Duration, Stack, Token, Tokenization } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import { Construct, IConstruct } from 'constructs';
 import { IEcrScanPipeline } from '../ecr-scan-pipeline';
+import { OnUnscanned } from '../on-unscanned';
 
 /** CloudFormation waits for an answer for 3600 s; the last two minutes belong to the answer itself. */
 const LONGEST_WAIT = 3480;
@@ -18,6 +19,51 @@ export function checkedTimeout(timeout: Duration): number {
     throw new Error(`pollingTimeout must be between 1 and ${LONGEST_WAIT} seconds, got ${seconds}.`);
   }
   return seconds;
+}
+
+const SHORTEST_SCAN_AGE = Duration.hours(1);
+const LONGEST_SCAN_AGE = Duration.days(365);
+
+export function checkedScanAge(age?: Duration): string | undefined {
+  if (age === undefined) {
+    return undefined;
+  }
+  const seconds = age.toSeconds();
+  if (!age.isUnresolved() && (seconds < SHORTEST_SCAN_AGE.toSeconds() || seconds > LONGEST_SCAN_AGE.toSeconds())) {
+    throw new Error(
+      `maxScanAge must be between 1 hour and 365 days, got ${age.toHumanString()}. Leave it out for the default: 24 hours where the gate may start scans, else no limit.`,
+    );
+  }
+  return Tokenization.stringifyNumber(seconds);
+}
+
+export function checkOnUnscanned(choice?: OnUnscanned): void {
+  const choices = Object.values(OnUnscanned);
+  if (choice !== undefined && !Token.isUnresolved(choice) && !choices.includes(choice)) {
+    throw new Error(`onUnscanned must be one of ${choices.join(', ')}, got '${choice}'. Use a member of OnUnscanned.`);
+  }
+}
+
+export function checkPlatforms(platforms?: string[]): void {
+  if (platforms?.length === 0) {
+    throw new Error(
+      'platforms must contain at least one platform: with an empty list nothing of the image would be looked at. Leave it out, and all of them count.',
+    );
+  }
+  if (platforms === undefined || Token.isUnresolved(platforms)) {
+    return;
+  }
+  platforms.forEach((platform, n) => {
+    // As in an index: `os` and `architecture` are Go's words, which have no other characters.
+    if (!Token.isUnresolved(platform) && !/^[a-z0-9]+\/[a-z0-9]+(\/[a-z0-9.]+)?$/.test(platform)) {
+      throw new Error(
+        `platforms contains '${platform}', which is no platform: write os/architecture or os/architecture/variant in lower case, for example linux/arm64 or linux/arm/v7.`,
+      );
+    }
+    if (!Token.isUnresolved(platform) && platforms.indexOf(platform) < n) {
+      throw new Error(`platforms contains '${platform}' twice. Name each platform once.`);
+    }
+  });
 }
 
 export function checkRepository(scope: Construct, repository: ecr.IRepository): void {

@@ -48,6 +48,8 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
         // that such a deployment asked for.
         allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings', 'ecr:DescribeImages', 'ecr:StartImageScan'], watched.arns),
         ...scanningConfiguration(),
+        // Whether anybody scans what a deployment waits for.
+        allow('WhetherItIsScannedOnPush', ['ecr:BatchGetRepositoryScanningConfiguration'], watched.arns),
         ...inspectorFindings(),
         allow('Verdicts', ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [verdicts.tableArn]),
         whoWaits(requests),

@@ -1,6 +1,7 @@
 // Everything that a pipeline consists of, wired up. An explicit pipeline (ecr-scan-pipeline.ts) and an implicit one
 // (implicit-pipeline.ts) differ in whom they listen to and in how long their things live, in nothing else.
 import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as s3 from 'aws-cdk-lib/aws-s3';
@@ -23,6 +24,7 @@ export interface PartsProps {
   /** The policy that the pipeline judges by, as the functions read it. */
   readonly policy: string;
   readonly stacksArn: string;
+  readonly breakGlassRole?: iam.IRole;
   readonly encryptionKey?: kms.IKey;
   readonly removalPolicy: RemovalPolicy;
   readonly bucketRemovalPolicy: RemovalPolicy;
@@ -156,7 +158,11 @@ function createFindingsBucket(scope: Construct, props: PartsProps): s3.Bucket {
     objectOwnership: s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
     enforceSSL: true,
     // No expiry by age: the facts of an image that still runs may be as old as its deployment.
-    lifecycleRules: [{ id: 'UploadsLeftUnfinished', abortIncompleteMultipartUploadAfter: Duration.days(1) }],
+    lifecycleRules: [
+      { id: 'UploadsLeftUnfinished', abortIncompleteMultipartUploadAfter: Duration.days(1) },
+      // What was read of a list until the time was up; the rest is read within minutes.
+      { id: 'ReadingsThatWentOn', prefix: 'begun/', expiration: Duration.days(1) },
+    ],
     removalPolicy: props.bucketRemovalPolicy,
   });
 }

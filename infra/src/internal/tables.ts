@@ -14,6 +14,7 @@ export type Tables = Record<TableKey, dynamodb.Table>;
 export interface TablesProps {
   readonly pipelineName: string;
   readonly writers: iam.IRole[];
+  readonly breakGlassRole?: iam.IRole;
   readonly encryptionKey?: kms.IKey;
   readonly removalPolicy: RemovalPolicy;
 }
@@ -58,7 +59,16 @@ export function createTables(scope: Construct, props: TablesProps): Tables {
     partitionKey: string('stack'),
     sortKey: string('row'),
     pointInTimeRecoverySpecification: restorable,
+    resourcePolicy: onlyBrokenBy(scope, props),
   });
+  props.breakGlassRole?.addToPrincipalPolicy(
+    new iam.PolicyStatement({
+      sid: 'BreakTheGlass',
+      actions: ['dynamodb:PutItem'],
+      resources: [deployments.tableArn],
+      conditions: { 'ForAllValues:StringLike': { 'dynamodb:LeadingKeys': [BROKEN_GLASS] } },
+    }),
+  );
   deployments.addGlobalSecondaryIndex({
     indexName: BY_DIGEST,
     partitionKey: string('digest'),
@@ -69,6 +79,36 @@ export function createTables(scope: Construct, props: TablesProps): Tables {
   });
 
   return { verdicts, requests, deployments };
+}
+
+const BROKEN_GLASS = 'break-glass#*';
+
+// A broken glass lets a bad image through, so only the role that was named for it breaks one. The functions only use it up.
+function onlyBrokenBy(scope: Construct, props: TablesProps): iam.PolicyDocument {
+  const { breakGlassRole, writers } = props;
+  const deny = (sid: string, actions: string[], but: iam.IRole[]): iam.PolicyStatement =>
+    new iam.PolicyStatement({
+      sid,
+      effect: iam.Effect.DENY,
+      principals: [new iam.AnyPrincipal()],
+      actions,
+      resources: [tableArn(Stack.of(scope), props.pipelineName, 'deployments')],
+      conditions: {
+        'ForAnyValue:StringLike': { 'dynamodb:LeadingKeys': [BROKEN_GLASS] },
+        ...(but.length > 0 && { ArnNotEquals: { 'aws:PrincipalArn': but.map((role) => role.roleArn) } }),
+      },
+    });
+  return new iam.PolicyDocument({
+    statements: [
+      deny(
+        'OnlyTheNamedRoleBreaksTheGlass',
+        ['dynamodb:BatchWriteItem', 'dynamodb:PartiQLInsert', 'dynamodb:PutItem'],
+        breakGlassRole ? [breakGlassRole] : [],
+      ),
+      // An update of a row that is not there makes one.
+      deny('OnlyTheFunctionsUseItUp', ['dynamodb:DeleteItem', 'dynamodb:PartiQLDelete', 'dynamodb:PartiQLUpdate', 'dynamodb:UpdateItem'], writers),
+    ],
+  });
 }
 
 // A verdict lets deployments through, so nobody writes one by hand: not even an administrator, as long as this policy stands.

@@ -3,11 +3,19 @@ import { Annotations, Token } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import { IConstruct } from 'constructs';
-import { Severity } from '../severity';
-import { leftOut } from './policy';
+import { Exemption } from '../policy-options';
+import { isoDay } from './exemptions';
+import { isDigest } from './images';
+import { PolicyProps, leftOut } from './policy';
 
-export function warnOfGaps(scope: IConstruct, severity?: Severity[]): void {
-  const passing = leftOut(severity ?? []);
+export function warnOfPolicy(scope: IConstruct, props: PolicyProps): void {
+  warnOfGaps(scope, props);
+  props.exemptions?.forEach((exemption) => warnOfExemption(scope, exemption));
+}
+
+function warnOfGaps(scope: IConstruct, props: PolicyProps): void {
+  const { severity } = props;
+  const passing = leftOut(props);
   if (severity && passing.length > 0) {
     Annotations.of(scope).addWarningV2(
       '@ecr-scan-verifier:severityNotUpwardClosed',
@@ -16,26 +24,48 @@ export function warnOfGaps(scope: IConstruct, severity?: Severity[]): void {
   }
 }
 
-export function warnOfMutableTag(scope: IConstruct, repository: ecr.IRepository, imageTag: string): void {
+const LONGEST_EXEMPTION_DAYS = 365;
+
+function warnOfExemption(scope: IConstruct, { id, until }: Exemption): void {
+  const today = new Date();
+  const longest = new Date(today.getTime() + LONGEST_EXEMPTION_DAYS * 24 * 3600 * 1000);
+  if (Token.isUnresolved(until)) {
+    return;
+  }
+  if (until < isoDay(today)) {
+    Annotations.of(scope).addWarningV2(
+      '@ecr-scan-verifier:exemptionEnded',
+      `The exemption of '${id}' ended on ${until} and excuses nothing. Take it out of 'exemptions', or give it a later last day.`,
+    );
+  }
+  if (until > isoDay(longest)) {
+    Annotations.of(scope).addWarningV2(
+      '@ecr-scan-verifier:exemptionFarAhead',
+      `The exemption of '${id}' lasts until ${until}, more than ${LONGEST_EXEMPTION_DAYS} days from today: by then nobody remembers why. Choose an earlier last day, and renew it when it is still right.`,
+    );
+  }
+}
+
+export function warnOfMovableTag(scope: IConstruct, repository: ecr.IRepository, imageTag: string): void {
   if (canMove(repository, imageTag)) {
     Annotations.of(scope).addWarningV2(
-      '@ecr-scan-verifier:mutableTag',
-      `imageTag '${imageTag}' can be moved to another image, and CloudFormation does not ask again while the tag stays the same. Deploy by digest (sha256:...), by a tag that is new for each build, or from a repository with immutable tags.`,
+      '@ecr-scan-verifier:movableTag',
+      `imageTag '${imageTag}' can be moved to another image, and CloudFormation does not ask again while the tag stays the same. Deploy by digest (imageTag: 'sha256:...'), or run what was verified: pass verifier.imageUri on to what runs the image.`,
     );
   }
 }
 
 function canMove(repository: ecr.IRepository, imageTag: string): boolean {
-  const isDigest = imageTag.startsWith('sha256:');
   // CDK's image assets: the tag is a hash of the content (and a prefix, if one was chosen).
   const isContentHash = /(^|[^0-9a-f])[0-9a-f]{64}$/.test(imageTag);
-  return !Token.isUnresolved(imageTag) && !isDigest && !isContentHash && !hasImmutableTags(repository);
-}
-
-// Known only of a repository that is made in this app; an imported one may be set either way.
-function hasImmutableTags(repository: ecr.IRepository): boolean {
+  if (Token.isUnresolved(imageTag) || isDigest(imageTag) || isContentHash) {
+    return false;
+  }
+  // Known only of a repository that is made in this app; an imported one may be set either way, so there only the tag
+  // speaks for itself.
   const resource = repository.node.defaultChild;
-  return resource instanceof ecr.CfnRepository && resource.imageTagMutability === ecr.TagMutability.IMMUTABLE;
+  const mutability = resource instanceof ecr.CfnRepository ? (resource.imageTagMutability ?? 'MUTABLE') : undefined;
+  return mutability === 'MUTABLE' || (imageTag === 'latest' && mutability !== 'IMMUTABLE');
 }
 
 export function warnOfArchitectures(scope: IConstruct, asked: lambda.Architecture, given: lambda.Architecture): void {
