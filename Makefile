@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR := never
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy check-tree test-rules test-unit build check-binaries infra test-infra lint-templates synth test-stories dist clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules model-deep test-unit build check-binaries infra test-infra lint-templates synth test-stories dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -45,6 +45,9 @@ check-tree: ## one TLS, one HTTP, and only licences that go with ours
 
 test-rules: ## the pure part, without the SDK: events, judging, messages, laws, golden files
 	$(STEP) test-rules cargo test --no-default-features --locked
+
+model-deep: ## the parking protocol with more going wrong at once; takes a while
+	$(STEP) model-deep env MODEL=deep cargo test --release --no-default-features --locked --test model
 
 build: ## the functions, the CLI and the test programs, as the stories and the demo use them
 	$(STEP) build cargo build --bins --tests --examples $(FAULTS) --locked

@@ -53,7 +53,7 @@ export interface PolicyOptions {
   readonly graceDays?: number;
 
   /**
-   * Blocks only on findings that are exploited, or likely to be.
+   * Blocks only on findings for which an exploit is known, or nobody says whether one is.
    *
    * Only Inspector knows: refused with `ScanConfig.basic()`.
    *

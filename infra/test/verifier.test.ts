@@ -182,7 +182,7 @@ describe('a tag that can move', () => {
         ),
         warning,
       );
-      assert.match(warning!, /\[ack: @ecr-scan-verifier:movableTag\]/);
+      assert.match(warning!, /\[ack: @ecr-scan-verifier:mutableTag\]/);
     });
   }
   for (const [what, imageTag] of [

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::head::Child;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
-use super::policy::{Policy, PolicyHash};
+use super::policy::Policy;
 use super::response_url::ResponseUrl;
 
 /// CloudFormation accepts no more bytes than this for a whole answer.
@@ -159,11 +159,14 @@ impl Data {
     }
 
     /// A rollback's answer where nothing was recorded and the image could not be resolved.
-    pub fn unknown_image(named: &Named, policy: Option<PolicyHash>) -> Self {
+    pub fn unknown_image(named: &Named, gate: Option<&Gate>) -> Self {
+        let policy = gate.map(|gate| gate.policy.hash());
+        // A name without its registry is somebody else's image: Docker takes it for one of its own hub.
+        let repository = gate.map_or_else(|| named.repository.clone(), |gate| gate.repository.uri());
         Self {
             image_digest: String::new(),
             // Neither can be longer in ECR; what a template says can, and the answer would not be taken.
-            image_uri: format!("{:.256}:{:.128}", named.repository, named.image),
+            image_uri: format!("{repository:.320}:{:.128}", named.image),
             verdict: "ROLLBACK".to_owned(),
             scanned_at: String::new(),
             policy_hash: policy.map(|hash| hash.to_string()).unwrap_or_default(),

@@ -44,7 +44,9 @@ impl Hasher for Quick {
 type Quickly<K, V> = HashMap<K, V, BuildHasherDefault<Quick>>;
 
 /// Equal things have equal numbers, for as long as this lives.
-pub struct Names<T>(RwLock<(Quickly<Arc<T>, u32>, Vec<Arc<T>>)>);
+pub struct Names<T>(RwLock<Known<T>>);
+
+type Known<T> = (Quickly<Arc<T>, u32>, Vec<Arc<T>>);
 
 impl<T> Default for Names<T> {
     fn default() -> Self {

@@ -16,7 +16,7 @@ use jiff::SignedDuration;
 
 use crate::names::{Memory, Names};
 use crate::seeds::{LooksFirst, Seed, TimerLast};
-use crate::setting::{Asked, IMAGES, REQUESTS, Second, Setting, at, home, repository, second};
+use crate::setting::{Asked, IMAGES, Second, Setting, at, home, repository, second};
 use crate::world::{Decision, Effect, Item, Row, Seen, Stage, What, lets_through};
 
 /// Why an effect of the model has failed. A machine that gives up in other words was surprised by what it saw.
@@ -71,6 +71,7 @@ pub struct Parking {
     goes_on: Memory<(u32, Seen, Second), Next>,
     passing: Memory<(usize, u32), u16>,
     refers: Memory<u32, Option<u32>>,
+    pub kinds: Memory<u32, &'static str>,
 }
 
 impl Parking {
@@ -88,6 +89,7 @@ impl Parking {
             goes_on: Memory::default(),
             passing: Memory::default(),
             refers: Memory::default(),
+            kinds: Memory::default(),
         }
     }
 
@@ -274,7 +276,6 @@ impl Parking {
         let setting = &self.setting;
         let head = |head: &u32| (*self.heads.of(*head)).clone();
         match seen {
-            Seen::Start => Saw::Start,
             Seen::Done => Saw::Done,
             Seen::Lost => Saw::Lost,
             Seen::Superseded => Saw::Superseded,

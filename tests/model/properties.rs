@@ -4,7 +4,8 @@ use ecr_scan_verifier::domain::request::RequestKind;
 use stateright::Property;
 
 use crate::parking::Parking;
-use crate::setting::RESOURCES;
+use crate::setting::{Asked, RESOURCES};
+use crate::steps::THE_END;
 use crate::world::{Item, Stage, What, World};
 
 pub const ANSWERED: &str = "every request is answered";
@@ -14,6 +15,7 @@ pub const IN_TIME: &str = "no answer later than due plus grace and one sweep";
 pub const NOT_FORGOTTEN: &str = "nothing parked is forgotten in a quiet world";
 pub const RECORDED: &str = "what the newest request deploys is recorded";
 pub const NEWEST: &str = "the deployments are those of the newest request alone";
+pub const BY_A_LATER: &str = "only a later request supersedes one";
 pub const FACTS_KEPT: &str = "a row refers to findings that are kept";
 pub const NO_SURPRISE: &str = "no machine sees what it does not expect";
 
@@ -36,6 +38,7 @@ impl Parking {
             always(IN_TIME, |parking, world| !world.broken.too_late || !parking.setting.own_messages),
             always(RECORDED, |parking, world| (0..RESOURCES).all(|resource| parking.records_the_newest(world, resource))),
             always(NEWEST, |parking, world| (0..RESOURCES).all(|resource| parking.records_nothing_older(world, resource))),
+            always(BY_A_LATER, |parking, world| parking.supersedes_only_the_older(world)),
             always(FACTS_KEPT, |parking, world| parking.keeps_facts(world)),
             always(NO_SURPRISE, |_, world| !world.broken.surprised),
         ];
@@ -55,11 +58,13 @@ impl Parking {
     /// Nothing is under way, nobody is at work, and nothing will start by itself.
     fn is_quiet(&self, world: &World) -> bool {
         let is_silent = || self.setting.images.iter().zip(&world.scanner).all(|(image, scanner)| usize::from(scanner.stage) + 1 == image.script.len());
-        world.running.is_empty()
+        let is_over = world.now >= THE_END;
+        let is_at_rest = world.running.is_empty()
             && world.messages.is_empty()
             && (0..self.setting.asked.len()).all(|request| world.next_sweep(self, request).is_none())
             // Without messages of our own, all that may still come is the scanner's word.
-            && (self.setting.own_messages || is_silent())
+            && (self.setting.own_messages || is_silent());
+        is_over || is_at_rest
     }
 
     /// An item whose answer has arrived, but was never marked, harms nobody: it goes with its `ttl`.
@@ -93,6 +98,12 @@ impl Parking {
         world.rows[resource].iter().flatten().all(|row| !row.is_admitted || Some(row.by) == world.stands[resource]) || is_being_deleted()
     }
 
+    fn supersedes_only_the_older(&self, world: &World) -> bool {
+        let asked = &self.setting.asked;
+        let has_a_later_one = |one: &Asked| asked.iter().any(|other| other.resource == one.resource && other.at > one.at);
+        asked.iter().zip(&world.sent).all(|(one, sent)| sent.is_none_or(|answer| self.kind_of(answer) != SUPERSEDED || has_a_later_one(one)))
+    }
+
     fn keeps_facts(&self, world: &World) -> bool {
         let is_kept = |(image, head): (usize, &Option<u32>)| {
             let Some(facts) = head.and_then(|head| self.refers_to(head)) else { return true };
@@ -107,17 +118,19 @@ impl Parking {
 
     /// What an answer says, in a word.
     pub fn kind_of(&self, answer: u32) -> &'static str {
-        let answer = self.answers.of(answer);
-        let text = answer.as_str();
-        let kinds = [
-            ("\"Data\"", PASSES),
-            ("\"SUCCESS\"", DELETED),
-            ("superseded by a later request", SUPERSEDED),
-            ("found vulnerabilities", BLOCKS),
-            ("timed out", TIMES_OUT),
-            ("No scan results", TIMES_OUT),
-            ("could not be judged", GIVEN_UP),
-        ];
-        kinds.iter().find(|(part, _)| text.contains(part)).unwrap_or_else(|| panic!("an answer that no setting expects: {text}")).1
+        self.kinds.recall(answer, |answer| kind(self.answers.of(*answer).as_str()))
     }
+}
+
+fn kind(answer: &str) -> &'static str {
+    let kinds = [
+        ("\"Data\"", PASSES),
+        ("\"SUCCESS\"", DELETED),
+        ("superseded by a later request", SUPERSEDED),
+        ("found vulnerabilities", BLOCKS),
+        ("timed out", TIMES_OUT),
+        ("No scan results", TIMES_OUT),
+        ("could not be judged", GIVEN_UP),
+    ];
+    kinds.iter().find(|(part, _)| answer.contains(part)).unwrap_or_else(|| panic!("an answer that no setting expects: {answer}")).1
 }

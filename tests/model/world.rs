@@ -178,7 +178,6 @@ pub struct Decision {
 /// What came of an effect, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Seen {
-    Start,
     Done,
     Lost,
     Superseded,

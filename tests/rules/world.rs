@@ -372,10 +372,10 @@ impl World {
     }
 
     fn decide(&mut self, request: Request, url: Option<ResponseUrl>, due: Timestamp, record: Record) -> Saw {
-        if let Some(glass) = &record.glass {
-            if self.glass.as_ref() != Some(glass) || glass.until <= at(self.now) {
-                return Saw::NoGlass;
-            }
+        if let Some(glass) = &record.glass
+            && (self.glass.as_ref() != Some(glass) || glass.until <= at(self.now))
+        {
+            return Saw::NoGlass;
         }
         if record.admitted.is_some() {
             if self.newest.is_some_and(|newest| newest > request.asked_at) {

@@ -49,7 +49,7 @@ function warnOfExemption(scope: IConstruct, { id, until }: Exemption): void {
 export function warnOfMovableTag(scope: IConstruct, repository: ecr.IRepository, imageTag: string): void {
   if (canMove(repository, imageTag)) {
     Annotations.of(scope).addWarningV2(
-      '@ecr-scan-verifier:movableTag',
+      '@ecr-scan-verifier:mutableTag',
       `imageTag '${imageTag}' can be moved to another image, and CloudFormation does not ask again while the tag stays the same. Deploy by digest (imageTag: 'sha256:...'), or run what was verified: pass verifier.imageUri on to what runs the image.`,
     );
   }

@@ -701,7 +701,7 @@ impl Deploy {
                 return self.ask(Asked::Image, effect);
             }
             (Some(None), Some(gate), Some(Ok(Resolved::Image(digest) | Resolved::Index(digest, _)))) => Data::admitted(gate, digest, "ROLLBACK", None),
-            (Some(None), _, _) => Data::unknown_image(&self.request.named, policy.as_ref().map(Policy::hash)),
+            (Some(None), _, _) => Data::unknown_image(&self.request.named, gate.as_ref()),
         };
         // Where it is known what the index's images were, they are deployed again too.
         let root: Option<ImageDigest> = data.image_digest.parse().ok();
