@@ -42,7 +42,7 @@ use crate::steps::Action;
 use crate::world::{What, World};
 
 /// The deep run gives each setting so many steps.
-const ENOUGH: usize = 60_000_000;
+const ENOUGH: usize = 30_000_000;
 
 fn is_deep() -> bool {
     std::env::var("MODEL").is_ok_and(|model| model == "deep")
