@@ -560,6 +560,14 @@ describe('breaking the glass', () => {
     assert.equal(granted.length, 1);
     assert.deepEqual([granted[0].Action, granted[0].Condition], ['dynamodb:PutItem', { 'ForAllValues:StringLike': { 'dynamodb:LeadingKeys': ['break-glass#*'] } }]);
   });
+
+  test('uses the key where there is one, through the table alone', () => {
+    const stack = newStack();
+    const breakGlassRole = new iam.Role(stack, 'OnCallRole', { assumedBy: new iam.AccountRootPrincipal() });
+    const template = resources(pipelineIn(stack, { breakGlassRole, encryptionKey: new kms.Key(stack, 'Key') }));
+    const lines = permissions(template, 'OnCall').join('\n');
+    assert.match(lines, /kms:Decrypt/);
+  });
 });
 
 describe('when the pipeline is removed', () => {

@@ -220,7 +220,7 @@ pub fn unusable(gate: &Gate, why: &str) -> Reason {
 
 pub fn policy_too_large(gate: &Gate, most: usize) -> Reason {
     Reason::new(format!(
-        "The policy for {} is longer than {most} bytes, which is more than can be kept with a deployment.\nShorten `ignoreFindings`.",
+        "The policy for {} is longer than {most} bytes, which is more than can be kept with a deployment.\nShorten `ignoreFindings`, or what is exempt.",
         gate.label()
     ))
 }

@@ -127,7 +127,7 @@ where
         metrics::count(pipeline, "EventsIgnored", ignored, Unit::Count);
     }
     if let Some(oldest) = oldest {
-        metrics::count(pipeline, "EventLagSeconds", Timestamp::now().duration_since(oldest).as_secs(), Unit::Seconds);
+        metrics::count(pipeline, "EventLagSeconds", Timestamp::now().duration_since(oldest).as_secs().max(0), Unit::Seconds);
     }
     info!(records = batch.records.len(), subjects, ignored, failed = failures.len(), "batch worked off");
     let mut response = SqsBatchResponse::default();

@@ -271,6 +271,26 @@ fn of_two_deployments_one_uses_the_glass() {
 }
 
 #[test]
+fn the_glass_is_broken_for_the_image_and_not_for_what_its_tag_names_by_now() {
+    let mut world = World::default();
+    world.tags.insert("1.4.2".into(), Resolved::Image(digest("app")));
+    world.scans("app", [status("PENDING")]);
+    world.deploys(create_by_tag("1.4.2"));
+    world.glass = Some(Glass { stack_id: create("app").stack_id, repository: repository(), digest: digest("app"), reason: "x".into(), until: at(500) });
+    world.tags.insert("1.4.2".into(), Resolved::Image(digest("other")));
+    world.timer_rings();
+    assert!(world.verdict().contains("does not name"), "{}", world.verdict());
+    assert!(world.glass.is_some(), "and it is not used up");
+
+    for gone in [status("IMAGE_ARCHIVED"), Answered::NoImage] {
+        let mut world = World { glass: world.glass.clone(), ..World::default() };
+        world.scans("app", [gone]);
+        world.deploys(create("app"));
+        assert!(world.verdict().starts_with("FAILED"), "{}", world.verdict());
+    }
+}
+
+#[test]
 fn a_request_that_waits_finds_the_broken_glass_at_its_next_look() {
     let mut world = World::default();
     world.scans("app", [status("PENDING")]);

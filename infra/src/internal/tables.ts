@@ -4,6 +4,7 @@ import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import { Construct } from 'constructs';
+import { keyUse } from './encryption';
 import { TableKey, tableArn, tableName } from './names';
 
 export const OPEN_BY_DUE = 'open-by-due';
@@ -61,6 +62,9 @@ export function createTables(scope: Construct, props: TablesProps): Tables {
     pointInTimeRecoverySpecification: restorable,
     resourcePolicy: onlyBrokenBy(scope, props),
   });
+  if (props.breakGlassRole && props.encryptionKey) {
+    props.breakGlassRole.addToPrincipalPolicy(keyUse(Stack.of(scope), props.encryptionKey, ['dynamodb']));
+  }
   props.breakGlassRole?.addToPrincipalPolicy(
     new iam.PolicyStatement({
       sid: 'BreakTheGlass',

@@ -319,6 +319,8 @@ impl Deploy {
         // Only where something stands in the way is it worth asking whether somebody has taken that upon themselves.
         let is_in_the_way = |seen: &Seen| match seen {
             Seen::Block { .. } => gate.on_block == OnBlock::Fail,
+            // What is not in the registry, or must not be pulled, cannot be deployed either.
+            Seen::Unscanned(ScanState::Archived | ScanState::Deleted) => false,
             Seen::NotYet(_) | Seen::Unscanned(_) => true,
             Seen::Pass(_) | Seen::LetThrough | Seen::Refused(_) | Seen::Missing(_) => false,
         };
@@ -329,7 +331,10 @@ impl Deploy {
                     let (stack_id, repository) = (self.request.stack_id.clone(), gate.repository.clone());
                     return self.ask(Asked::Glass, Do::ReadGlass { stack_id, repository, digest: images.digest.clone() });
                 }
-                Some(Some(glass)) if now < glass.until => return self.break_glass(gate, images, glass, now),
+                Some(Some(glass)) if now < glass.until => match self.check_tag_again(gate, images) {
+                    Some(effect) => return effect,
+                    None => return self.break_glass(gate, images, glass, now),
+                },
                 Some(_) => {}
             }
         }
@@ -350,10 +355,8 @@ impl Deploy {
         if find(|seen| matches!(seen, Seen::NotYet(_))).is_some() {
             return self.wait(gate, images, seen, now);
         }
-        // While the request waited, the tag may have moved: what would be deployed now is another image.
-        if matches!(self.run, Run::Woken { .. }) && !self.known.checked_again && matches!(gate.image, ImageRef::Tag(_)) {
-            let effect = Do::ResolveImage { repository: gate.repository.clone(), image: gate.image.clone(), expected: Some(images.digest.clone()) };
-            return self.ask(Asked::ImageAgain(images.digest.clone()), effect);
+        if let Some(effect) = self.check_tag_again(gate, images) {
+            return effect;
         }
         let verdict = match (find(|seen| matches!(seen, Seen::Block { .. })), find(|seen| matches!(seen, Seen::LetThrough))) {
             (Some(_), _) => "BLOCK",
@@ -371,6 +374,16 @@ impl Deploy {
             std::iter::once(images.digest.clone()).chain(images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest));
         let admission = Admission { repository: Some(gate.repository.clone()), digests: digests.collect(), policy: Some(gate.policy.clone()), data };
         self.admit(verdict, admission, now)
+    }
+
+    /// While the request waited, the tag may have moved: what would be deployed now is another image.
+    fn check_tag_again(&mut self, gate: &Gate, images: &Counted) -> Option<Do> {
+        let has_waited = matches!(self.run, Run::Woken { .. });
+        if !has_waited || self.known.checked_again || !matches!(gate.image, ImageRef::Tag(_)) {
+            return None;
+        }
+        let effect = Do::ResolveImage { repository: gate.repository.clone(), image: gate.image.clone(), expected: Some(images.digest.clone()) };
+        Some(self.ask(Asked::ImageAgain(images.digest.clone()), effect))
     }
 
     /// Let through on somebody's word, once, and recorded as that.

@@ -274,6 +274,7 @@ impl<'a> Given<'a> {
         let policy = self.by_severity()?;
         policy.with(|member| self.get(member)).map_err(|error| match error {
             BadPolicy::Member { member, reason } => bad(&member, reason, "correct it or take it out"),
+            BadPolicy::NotTexts(member) => bad(member, "is no list of texts", "correct it or take it out"),
             other => bad("severity", other.to_string(), "correct it"),
         })
     }
@@ -516,6 +517,7 @@ mod tests {
             (json!({ "maxScanAgeSeconds": "a day" }), "`maxScanAgeSeconds` is `a day`"),
             (json!({ "onUnscanned": "WARN" }), "`onUnscanned` is `WARN`; give block, warn or allow"),
             (json!({ "graceDays": "0" }), "`graceDays` is not between 1 and 365"),
+            (json!({ "blockAlways": "CVE-1" }), "`blockAlways` is no list of texts"),
             (json!({ "exploit": { "epss": "0.1" } }), "`exploit` has the member `epss`"),
             (json!({ "exemptions": [{ "id": "CVE-1", "until": "2026-12-31" }] }), "`exemptions[0].reason` is missing"),
             (json!({ "ignoreFindings": ["CVE-1"], "blockAlways": ["CVE-1"] }), "`blockAlways` names `CVE-1`"),
