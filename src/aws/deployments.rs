@@ -20,6 +20,8 @@ use crate::domain::request::{Data, Forward, Glass, Row, Rows};
 
 /// How long a broken glass is kept after its end, for whoever asks what happened; the decision is kept for ever.
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
+/// The row that says which request of a resource was let through last.
+pub(super) const NEWEST: &str = "newest";
 /// Between a rollback and what it takes back lie no more decisions than this.
 const DECISIONS: i32 = 10;
 /// A head has room for so many verdicts.
@@ -53,20 +55,26 @@ impl Deployments {
             .query()
             .table_name(&self.table)
             .consistent_read(true)
-            .key_condition_expression("#stack = :stack AND begins_with(#row, :image)")
+            // From the first image to the row of the newest request, which comes right after them.
+            .key_condition_expression("#stack = :stack AND #row BETWEEN :images AND :newest")
             .expression_attribute_names("#stack", "stack")
             .expression_attribute_names("#row", "row")
             .expression_attribute_values(":stack", AttributeValue::S(stack_key.to_owned()))
-            .expression_attribute_values(":image", AttributeValue::S("image#".to_owned()));
+            .expression_attribute_values(":images", AttributeValue::S("image#".to_owned()))
+            .expression_attribute_values(":newest", AttributeValue::S(NEWEST.to_owned()));
         let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.map_err(|error| why(&attempt, &error))?;
         let mut rows = Rows::default();
         for item in items {
+            if text(&item, "row").as_deref() == Some(NEWEST) {
+                rows.newest = text(&item, "request_id");
+                continue;
+            }
             let digest = |name: &str| text(&item, name).and_then(|digest| digest.parse::<ImageDigest>().ok());
             let (row, digest, of) = match (text(&item, "row"), digest("digest"), digest("of")) {
                 (Some(row), Some(digest), Some(of)) => (row, digest, of),
                 _ => return Err(missing(&attempt, "row with a digest")),
             };
-            rows.0.insert(row, Row { digest, of, is_admitted: text(&item, "state").as_deref() == Some("admitted") });
+            rows.images.insert(row, Row { digest, of, is_admitted: text(&item, "state").as_deref() == Some("admitted") });
         }
         Ok(rows)
     }
@@ -194,8 +202,8 @@ impl Deployments {
             .client
             .update_item()
             .table_name(&self.table)
-            .set_key(Some(HashMap::from(key("newest"))))
-            .update_expression("SET asked_at = :asked_at")
+            .set_key(Some(HashMap::from(key(NEWEST))))
+            .update_expression("SET asked_at = :asked_at REMOVE request_id")
             .condition_expression("attribute_not_exists(asked_at) OR asked_at <= :asked_at")
             .expression_attribute_values(":asked_at", milliseconds(asked_at));
         match newest.send().await {
@@ -204,18 +212,25 @@ impl Deployments {
             Err(error) if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) => return Ok(()),
             Err(error) => return Err(why(attempt(), &error)),
         }
-        for (row, _) in self.rows(stack_key).await?.0.into_iter().filter(|(_, row)| row.is_admitted) {
+        for (row, _) in self.rows(stack_key).await?.images.into_iter().filter(|(_, row)| row.is_admitted) {
             let update = self
                 .client
                 .update_item()
                 .table_name(&self.table)
                 .set_key(Some(HashMap::from(key(&row))))
                 .update_expression("SET #state = :removed, #until = :now")
+                // Made anew while this goes on, it is not this Delete's.
+                .condition_expression("asked_at <= :asked_at")
+                .expression_attribute_values(":asked_at", milliseconds(asked_at))
                 .expression_attribute_names("#state", "state")
                 .expression_attribute_names("#until", "until")
                 .expression_attribute_values(":removed", AttributeValue::S("removed".to_owned()))
                 .expression_attribute_values(":now", AttributeValue::S(now.to_string()));
-            update.send().await.map_err(|error| why(attempt(), &error))?;
+            match update.send().await {
+                Ok(_) => {}
+                Err(error) if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) => {}
+                Err(error) => return Err(why(attempt(), &error)),
+            }
         }
         Ok(())
     }

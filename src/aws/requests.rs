@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::deployments::{data_row, policy_row};
+use super::deployments::{NEWEST, data_row, policy_row};
 use super::{Settings, missing, why};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::protocol::Why;
@@ -57,6 +57,8 @@ pub enum Recorded {
     Before(Stage),
     /// A newer request of the same resource has been decided.
     Superseded,
+    /// Another request of the resource was let through since its rows were read.
+    RowsChanged,
     /// What was to let the image through has been used, or has ended.
     NoGlass,
 }
@@ -97,7 +99,7 @@ impl Requests {
         }
         let mut items = vec![put(new_item(&self.table, item))];
         items.extend(self.decision(request, record));
-        self.transact(items, &attempt).await
+        self.transact(items, request.asked_at, &attempt).await
     }
 
     /// Stores the request as open, with the pointers by which news find it, unless it is stored already.
@@ -126,7 +128,7 @@ impl Requests {
         };
         let mut items = vec![put(new_item(&self.table, item)), pointer(of_resource(&request.stack_key()))];
         items.extend(images.digests().map(|digest| pointer(of_image(digest))));
-        self.transact(items, &attempt).await
+        self.transact(items, request.asked_at, &attempt).await
     }
 
     /// Stores the answer of an open request, and what is deployed from now on, unless one is stored already.
@@ -146,7 +148,7 @@ impl Requests {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let mut items = vec![TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()];
         items.extend(self.decision(request, record));
-        self.transact(items, &attempt).await
+        self.transact(items, request.asked_at, &attempt).await
     }
 
     /// Takes over from a claimer whose lease has ended. `false`: somebody else has done so, or the answer has arrived.
@@ -281,7 +283,7 @@ impl Requests {
 
     /// The request's own item is the first of `items`. Where there is an admission, the second is the row that says which
     /// request of the resource is the newest, and the third the broken glass, if there is one; nothing else has a condition.
-    async fn transact(&self, items: Vec<TransactWriteItem>, attempt: &str) -> Result<Recorded, Why> {
+    async fn transact(&self, items: Vec<TransactWriteItem>, asked_at: Timestamp, attempt: &str) -> Result<Recorded, Why> {
         if items.len() > TRANSACTION {
             return Err(Why::new(format!("could not {attempt}: it takes {} rows, and DynamoDB writes {TRANSACTION} at once", items.len())));
         }
@@ -303,8 +305,10 @@ impl Requests {
                     stage(&stored).ok_or_else(|| missing(attempt, "stage in the stored request"))?
                 }));
             }
-            if failed(1).is_some() {
-                return Ok(Recorded::Superseded);
+            if let Some(reason) = failed(1) {
+                let newest = reason.item.as_ref().and_then(|item| moment(item, "asked_at"));
+                let is_newer = newest.is_none_or(|newest| newest.as_millisecond() > asked_at.as_millisecond());
+                return Ok(if is_newer { Recorded::Superseded } else { Recorded::RowsChanged });
             }
             if failed(2).is_some() {
                 return Ok(Recorded::NoGlass);
@@ -337,7 +341,7 @@ impl Requests {
     fn decision(&self, request: &Request, record: &Record) -> Vec<TransactWriteItem> {
         let mut items = Vec::new();
         if let Some(admission) = &record.admitted {
-            items.push(self.newest(request));
+            items.push(self.newest(request, record.after.as_ref()));
             items.extend(record.glass.as_ref().map(|glass| self.use_up(request, glass, record.decided_at)));
             items.push(put(self.data_item(request, record, admission)));
             items.extend(admission.policy.iter().map(|policy| {
@@ -354,14 +358,27 @@ impl Requests {
     }
 
     /// Requests of one resource can be decided in another order than they were asked; the newest one stands.
-    fn newest(&self, request: &Request) -> TransactWriteItem {
+    ///
+    /// `after`: which one was let through last when the rows were read; without it they were not.
+    fn newest(&self, request: &Request, after: Option<&Option<String>>) -> TransactWriteItem {
+        let is_in_order = "(attribute_not_exists(asked_at) OR asked_at <= :asked_at)";
+        let condition = match after {
+            None => is_in_order.to_owned(),
+            Some(None) => format!("{is_in_order} AND attribute_not_exists(request_id)"),
+            Some(Some(_)) => format!("{is_in_order} AND request_id = :after"),
+        };
         let update = Update::builder()
             .table_name(&self.deployments)
-            .set_key(Some(self.row(request, "newest".to_owned())))
+            .set_key(Some(self.row(request, NEWEST.to_owned())))
             .update_expression("SET asked_at = :asked_at, request_id = :request_id")
-            .condition_expression("attribute_not_exists(asked_at) OR asked_at <= :asked_at")
+            .condition_expression(condition)
             .expression_attribute_values(":asked_at", milliseconds(request.asked_at))
-            .expression_attribute_values(":request_id", AttributeValue::S(request.request_id.clone()));
+            .expression_attribute_values(":request_id", AttributeValue::S(request.request_id.clone()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let update = match after {
+            Some(Some(after)) => update.expression_attribute_values(":after", AttributeValue::S(after.clone())),
+            Some(None) | None => update,
+        };
         TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()
     }
 
@@ -417,6 +434,7 @@ impl Requests {
             item.insert("repository".into(), AttributeValue::S(repository.arn()));
             item.insert("of".into(), AttributeValue::S(root.to_string()));
             item.insert("state".into(), AttributeValue::S("admitted".to_owned()));
+            item.insert("asked_at".into(), milliseconds(request.asked_at));
             item.insert("image".into(), AttributeValue::S(request.named.image.clone()));
             item.insert("since".into(), AttributeValue::S(record.decided_at.to_string()));
             if let Some(policy) = &admission.policy {

@@ -303,6 +303,9 @@ pub struct Record {
     pub admitted: Option<Admission>,
     /// Rows of this resource that are not true any more.
     pub replaced: Vec<String>,
+    /// Where the rows were read: the request that was the last to be let through then. Has there been another one since, there
+    /// are other rows too.
+    pub after: Option<Option<String>>,
     /// The decision in one word and, when refused, the reason's first line.
     pub verdict: String,
     pub why: String,
@@ -399,7 +402,12 @@ pub struct Forward {
 
 /// The deployments of one resource, as they are recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rows(pub BTreeMap<String, Row>);
+pub struct Rows {
+    /// By their keys.
+    pub images: BTreeMap<String, Row>,
+    /// The request that was let through last; none once the resource is gone.
+    pub newest: Option<String>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Row {

@@ -162,6 +162,7 @@ fn stored(outcome: Recorded) -> Saw {
         Recorded::Before(stage) => Saw::AlreadyStored(stage),
         Recorded::Superseded => Saw::Superseded,
         Recorded::NoGlass => Saw::NoGlass,
+        Recorded::RowsChanged => Saw::RowsChanged,
     }
 }
 

@@ -173,14 +173,14 @@ fn an_update_replaces_the_one_that_waits() {
 fn two_updates_that_are_at_work_at_once_are_each_answered() {
     for (of_the_newer, also, faults) in [(CLEAN, PASSES, 1), (Word::Running, TIMES_OUT, 0)] {
         let setting = dying(left(faults, 0, 0, 0), left(1, 0, 0, 0));
-        holds(two_updates(Setting { sometimes: vec![PASSES, SUPERSEDED, also], leaves_out: vec![NEWEST], ..setting }, &[of_the_newer]));
+        holds(two_updates(Setting { sometimes: vec![PASSES, SUPERSEDED, also], ..setting }, &[of_the_newer]));
     }
 }
 
 #[test]
 fn a_rollback_replaces_what_waits_and_does_not_wait_itself() {
     let setting = dying(left(1, 0, 0, 0), left(1, 0, 0, 0));
-    let setting = Setting { sometimes: vec![PASSES, SUPERSEDED], leaves_out: vec![NEWEST], ..setting };
+    let setting = Setting { sometimes: vec![PASSES, SUPERSEDED], ..setting };
     holds(setting.image("old", &[CLEAN]).image("new", &[Word::Running]).asks(Create, 0, 0).asks(Update, 1, 3).asks(Update, 0, 6).rolls_back());
 }
 
@@ -206,7 +206,7 @@ fn what_is_made_again_after_its_delete_is_deployed() {
 #[test]
 fn what_is_made_again_while_its_delete_is_at_work_is_answered() {
     let setting = either(left(0, 0, 0, 0), left(1, 0, 0, 0));
-    let setting = Setting { sometimes: vec![PASSES, SUPERSEDED, DELETED, TIMES_OUT], leaves_out: vec![NEWEST, RECORDED], ..setting };
+    let setting = Setting { sometimes: vec![PASSES, SUPERSEDED, DELETED, TIMES_OUT], ..setting };
     holds(made_again(Setting { ..setting }));
 }
 
@@ -260,20 +260,6 @@ fn what_on_deploy_fails_on_every_time_is_answered() {
     // Patience for all three deliveries: after one and three minutes.
     let setting = Setting { fails: |what| matches!(what, What::Request(_)), sometimes: vec![PASSES, GIVEN_UP, TIMES_OUT], ..setting };
     holds(setting.image("app", &[Word::Running, CLEAN]).asks_for(Create, 0, 0, 200, strict(), 0));
-}
-
-// What is known not to hold: whoever mends it turns the test round, and takes the promise out of `leaves_out`.
-
-#[test]
-fn known_two_updates_that_decide_in_one_moment_both_stay_recorded() {
-    // The newer one reads what it replaces, the older one records its image, the newer one records: it has not seen the older.
-    breaks(two_updates(Setting::default(), &[CLEAN]), NEWEST);
-}
-
-#[test]
-fn known_a_delete_takes_along_what_is_made_again_while_it_closes() {
-    // It notes that it is the newest; the new resource is recorded, and is newer; then the Delete closes all rows that it finds.
-    breaks(made_again(Setting::default()), RECORDED);
 }
 
 // The seeds. Each setting holds without its seed.

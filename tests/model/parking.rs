@@ -264,6 +264,7 @@ impl Parking {
             verdict: record.verdict,
             admitted,
             replaced: record.replaced.iter().map(of_row).collect(),
+            after: record.after.map(|after| after.map(|id| setting.request_of(&id) as u8)),
         })
     }
 
@@ -279,6 +280,7 @@ impl Parking {
             Seen::Done => Saw::Done,
             Seen::Lost => Saw::Lost,
             Seen::Superseded => Saw::Superseded,
+            Seen::RowsChanged => Saw::RowsChanged,
             Seen::Failed => Saw::Failed(Why::new(FAULT)),
             Seen::Stored(stage) => Saw::AlreadyStored(self.stage(*stage)),
             Seen::Heads(heads) => Saw::Heads(heads.iter().map(|name| name.as_ref().map(head)).collect()),
@@ -292,13 +294,16 @@ impl Parking {
                 read_at: at(now),
             }),
             Seen::Policies(requests) => Saw::Policies(requests.iter().map(|request| setting.policy(*request).clone()).collect()),
-            Seen::Rows(_, rows) => {
+            Seen::Rows(_, rows, stands) => {
                 let digest = |image: usize| setting.images[image].digest.clone();
                 let row = |(image, row): (usize, &Option<Row>)| {
                     let Row { of, is_admitted, .. } = (*row)?;
                     Some((image_row(&digest(image), &repository()), request::Row { digest: digest(image), of: digest(usize::from(of)), is_admitted }))
                 };
-                Saw::Rows(Rows(rows.iter().enumerate().filter_map(row).collect()))
+                Saw::Rows(Rows {
+                    images: rows.iter().enumerate().filter_map(row).collect(),
+                    newest: stands.map(|n| setting.asked[usize::from(n)].request.request_id.clone()),
+                })
             }
             Seen::Data(data) => Saw::Data(data.map(|data| (*self.data.of(data)).clone())),
             Seen::Request(request, item) => Saw::Request(item.map(|item| Box::new(self.stored(*request, item)))),

@@ -173,6 +173,8 @@ pub struct Decision {
     /// The images that are let through, the one in the template first, and the data.
     pub admitted: Option<(Vec<usize>, u32)>,
     pub replaced: Vec<usize>,
+    /// Where the rows were read: who was let through last then.
+    pub after: Option<Option<u8>>,
 }
 
 /// What came of an effect, in numbers.
@@ -181,6 +183,7 @@ pub enum Seen {
     Done,
     Lost,
     Superseded,
+    RowsChanged,
     Failed,
     Stored(Stage),
     Heads(Vec<Option<u32>>),
@@ -188,7 +191,7 @@ pub enum Seen {
     Facts(Option<u32>),
     Answer { image: usize, stage: usize, completed: Second },
     Policies(Vec<usize>),
-    Rows(usize, [Option<Row>; IMAGES]),
+    Rows(usize, [Option<Row>; IMAGES], Option<u8>),
     Data(Option<u32>),
     Request(usize, Option<Item>),
     Waiting(Vec<usize>),
@@ -273,7 +276,7 @@ impl World {
                 let lives = |rows: &[Option<Row>; IMAGES]| rows[image].filter(|row| row.is_admitted).map(|row| usize::from(row.by));
                 Seen::Policies(self.rows.iter().filter_map(lives).collect())
             }
-            Effect::ReadRows(resource) => Seen::Rows(resource, self.rows[resource]),
+            Effect::ReadRows(resource) => Seen::Rows(resource, self.rows[resource], self.stands[resource]),
             Effect::ReadData { resource, of } => Seen::Data(self.data[resource][of]),
             Effect::ReadRequest(request) => Seen::Request(request, self.items[request].map(|item| self.shown(parking, item))),
             Effect::ReadWaiting(image) => {
@@ -337,7 +340,8 @@ impl World {
                     (self.newest[resource], self.stands[resource]) = (Some(asked), None);
                     return None;
                 }
-                self.rows[resource].iter_mut().flatten().for_each(|row| row.is_admitted = false);
+                let is_older = |row: &&mut Row| setting.asked[usize::from(row.by)].at <= asked;
+                self.rows[resource].iter_mut().flatten().filter(is_older).for_each(|row| row.is_admitted = false);
                 Seen::Done
             }
             Effect::LookAgain { image, n, after, for_a_request } => {
@@ -384,6 +388,9 @@ impl World {
         if let Some((images, data)) = &decision.admitted {
             if self.newest[resource].is_some_and(|newest| newest > asked.at) {
                 return Seen::Superseded;
+            }
+            if decision.after.is_some_and(|after| after != self.stands[resource]) {
+                return Seen::RowsChanged;
             }
             (self.newest[resource], self.stands[resource]) = (Some(asked.at), Some(request as u8));
             self.data[resource][asked.root] = Some(*data);

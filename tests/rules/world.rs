@@ -83,6 +83,8 @@ pub struct World {
     pub requests: BTreeMap<String, Stored>,
     /// When the newest request of the resource was asked.
     pub newest: Option<Timestamp>,
+    /// The request that was let through last.
+    pub stands: Option<String>,
     pub forward: Option<Forward>,
     /// Broken, and not used.
     pub glass: Option<Glass>,
@@ -125,6 +127,7 @@ impl Default for World {
             expired: Vec::new(),
             requests: BTreeMap::new(),
             newest: None,
+            stands: None,
             forward: None,
             glass: None,
             decided: Vec::new(),
@@ -273,7 +276,7 @@ impl World {
                 Saw::Answer(ScanAnswer { source: self.registry, what, coverage: self.coverage.clone(), pushed_at: None, read_at: at(self.now) })
             }
             Do::ReadPolicies { .. } => Saw::Policies(self.policies.clone()),
-            Do::ReadRows { .. } => Saw::Rows(Rows(self.rows.clone())),
+            Do::ReadRows { .. } => Saw::Rows(Rows { images: self.rows.clone(), newest: self.stands.clone() }),
             Do::ReadForward { .. } => Saw::Forward(self.forward.clone()),
             Do::ReadGlass { digest, .. } => Saw::Glass(self.glass.clone().filter(|glass| glass.digest == digest)),
             Do::ReadRequest(id) => Saw::Request(self.requests.get(&id).cloned().map(Box::new)),
@@ -338,7 +341,7 @@ impl World {
             }
             Do::CloseDeployments { asked_at, .. } => {
                 if self.newest.is_none_or(|newest| newest <= asked_at) {
-                    self.newest = Some(asked_at);
+                    (self.newest, self.stands) = (Some(asked_at), None);
                     self.rows.values_mut().for_each(|row| row.is_admitted = false);
                 }
                 Saw::Done
@@ -381,7 +384,10 @@ impl World {
             if self.newest.is_some_and(|newest| newest > request.asked_at) {
                 return Saw::Superseded;
             }
-            self.newest = Some(request.asked_at);
+            if record.after.as_ref().is_some_and(|after| *after != self.stands) {
+                return Saw::RowsChanged;
+            }
+            (self.newest, self.stands) = (Some(request.asked_at), Some(request.request_id.clone()));
         }
         for row in &record.replaced {
             self.rows.get_mut(row).expect("only what is there is replaced").is_admitted = false;

@@ -511,3 +511,59 @@ async fn a_tag_that_moves_while_its_deployment_waits_is_not_let_through() {
     let answer = story.answer_to(&asked).await;
     assert!(answer.reason().contains("the tag was moved while this deployment waited"), "{}", answer.reason());
 }
+
+#[tokio::test]
+async fn of_two_updates_that_decide_in_one_moment_the_newer_one_is_what_is_deployed() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    let mut images = Vec::new();
+    for tag in ["1", "2", "3"] {
+        let image = story.push("payments-api", tag).await;
+        ends(&story, &image, &clean()).await;
+        story.verdict(&pipeline, &image, "PASS").await;
+        images.push(image);
+    }
+    let create = ask(&story, &pipeline, Gate::by_digest(&images[0]).request(&pipeline)).await;
+    story.answer_to(&create).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let older = story.expect_answer(update_of(&create, &Gate::by_digest(&images[1]), &pipeline));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    // The newer one has read what it replaces, and is about to record; then the older one is recorded.
+    let held = story.scans.on("TransactWriteItems").with(images[2].digest()).hold();
+    let newer = ask(&story, &pipeline, update_of(&create, &Gate::by_digest(&images[2]), &pipeline)).await;
+    held.reached().await;
+    story.invoke_later(&pipeline.function("on-deploy"), &older.request).await;
+    story.answer_to(&older).await;
+    held.release();
+    assert_eq!(story.answer_to(&newer).await.data("ImageDigest"), images[2].digest());
+    answered(&story, &pipeline, &newer).await;
+    let deployed = story.rows(&pipeline.table("deployments")).await;
+    let admitted: Vec<_> = deployed.iter().filter(|row| row["state"] == "admitted").map(|row| row["digest"].clone()).collect();
+    assert_eq!(admitted, [images[2].digest()]);
+}
+
+#[tokio::test]
+async fn a_delete_leaves_alone_what_is_made_again_while_it_closes() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    let image = story.push("payments-api", "1.4.1").await;
+    ends(&story, &image, &clean()).await;
+    story.verdict(&pipeline, &image, "PASS").await;
+    let create = ask(&story, &pipeline, Gate::by_digest(&image).request(&pipeline)).await;
+    story.answer_to(&create).await;
+    let mut delete = update_of(&create, &Gate::by_digest(&image), &pipeline);
+    delete["RequestType"] = json!("Delete");
+    let held = story.scans.on("UpdateItem").with("removed").hold();
+    let delete = ask_later(&story, &pipeline, delete).await;
+    assert!(story.answer_to(&delete).await.is_success());
+    held.reached().await;
+    let mut again = create.request.clone();
+    again["RequestId"] = json!("again-1111-4111-8111-111111111111");
+    let again = ask_later(&story, &pipeline, again).await;
+    assert_eq!(story.answer_to(&again).await.data("Verdict"), "PASS");
+    held.release();
+    answered(&story, &pipeline, &again).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let deployed = story.rows(&pipeline.table("deployments")).await;
+    assert_eq!(deployed.iter().filter(|row| row["state"] == "admitted").count(), 1, "{deployed:#?}");
+}

@@ -722,7 +722,7 @@ impl Deploy {
             Some(rows) => rows,
             None => return self.ask(Asked::Rows, Do::ReadRows { stack_key: self.request.stack_key() }),
         };
-        let images = rows.0.values().filter(|row| Some(&row.of) == root.as_ref() && Some(&row.digest) != root.as_ref()).map(|row| row.digest.clone());
+        let images = rows.images.values().filter(|row| Some(&row.of) == root.as_ref() && Some(&row.digest) != root.as_ref()).map(|row| row.digest.clone());
         let digests = root.iter().cloned().chain(images).collect();
         let repository = gate.map(|gate| gate.repository);
         let verdict = if self.known.stack_denied { "ROLLBACK_UNVERIFIED" } else { "ROLLBACK" };
@@ -743,7 +743,7 @@ impl Deploy {
         };
         // Where nobody can say which image it is, nothing is known to be replaced.
         let is_known = !keys.is_empty();
-        let admitted = self.known.rows.iter().flat_map(|rows| &rows.0).filter(|(_, row)| row.is_admitted).map(|(key, _)| key);
+        let admitted = self.known.rows.iter().flat_map(|rows| &rows.images).filter(|(_, row)| row.is_admitted).map(|(key, _)| key);
         let replaced = admitted.filter(|key| is_known && !keys.contains(*key)).cloned().collect();
         let answer = Answer::new(&self.request, &Ruling::Success(Some(admission.data.clone())));
         self.record(Record {
@@ -751,6 +751,7 @@ impl Deploy {
             decided_at: now,
             admitted: Some(admission),
             replaced,
+            after: self.known.rows.as_ref().map(|rows| rows.newest.clone()),
             verdict: verdict.to_owned(),
             why: glass.as_ref().map(|glass| glass.reason.clone()).unwrap_or_default(),
             glass,
@@ -1037,6 +1038,10 @@ impl Protocol for Deploy {
             (Doing::Recording(record) | Doing::Claiming(record), Saw::Done) => self.put(record.answer),
             (Doing::Recording(record), Saw::AlreadyStored(stage)) => self.go_on_from(stage, Some(record)),
             (Doing::Recording(_) | Doing::Claiming(_), Saw::Superseded) if !self.known.superseded => self.superseded(now),
+            (Doing::Recording(_) | Doing::Claiming(_), Saw::RowsChanged) => {
+                self.known.rows = None;
+                self.decide(now)
+            }
             (Doing::Recording(_) | Doing::Claiming(_), Saw::NoGlass) => {
                 self.known.glass = Some(None);
                 self.decide(now)

@@ -244,6 +244,8 @@ pub enum Saw {
     AlreadyStored(Stage),
     /// A newer request of the same resource has been decided: this one changes nothing any more.
     Superseded,
+    /// Another request of the resource was let through since its rows were read.
+    RowsChanged,
     /// The glass that was to let it through has been used, or its time is up.
     NoGlass,
     /// Somebody else was first.
