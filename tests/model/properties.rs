@@ -42,7 +42,6 @@ impl Parking {
             always(FACTS_KEPT, |parking, world| parking.keeps_facts(world)),
             always(NO_SURPRISE, |_, world| !world.broken.surprised),
         ];
-        promises.retain(|promise| !self.setting.leaves_out.contains(&promise.name));
         promises.extend(self.setting.sometimes.iter().map(|kind| match *kind {
             PASSES => Property::sometimes(PASSES, |parking: &Self, world| parking.has_answered(world, PASSES)),
             BLOCKS => Property::sometimes(BLOCKS, |parking: &Self, world| parking.has_answered(world, BLOCKS)),

@@ -1,4 +1,5 @@
-//! Four ways to get it wrong, put around the machines that ship or into the tables of the model. Each has to be found.
+//! Six ways to get it wrong, put around the machines that ship or into the tables of the model. Each has to be found; the last
+//! two once shipped, and were.
 
 use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Saw};
 use jiff::Timestamp;
@@ -13,6 +14,10 @@ pub enum Seed {
     TimerLast,
     /// Nobody takes over from a claimer that died.
     EndlessLease,
+    /// A decision replaces the rows that it has read, whatever was let through since.
+    RowsOfThen,
+    /// A Delete closes every row that it finds, also those of a request that is newer.
+    ClosesAll,
 }
 
 /// Exchanges [`Do::Register`] and the look at the rows after it.

@@ -127,8 +127,6 @@ pub struct Setting {
     /// Whether CloudFormation asks although somebody is at work.
     pub overlaps: bool,
     pub seed: Option<Seed>,
-    /// Promises that are known not to hold here, each with a test that shows it.
-    pub leaves_out: Vec<&'static str>,
     /// What has to happen in some run, or the setting shows less than it means to.
     pub sometimes: Vec<&'static str>,
 }
@@ -150,7 +148,6 @@ impl Default for Setting {
             doubles: |_| true,
             overlaps: true,
             seed: None,
-            leaves_out: Vec::new(),
             sometimes: Vec::new(),
         }
     }

@@ -121,7 +121,7 @@ pub struct World {
     pub items: [Option<Item>; REQUESTS],
     /// By resource: when the newest request that was let through, or the newest Delete, was asked.
     pub newest: [Option<Second>; RESOURCES],
-    /// By resource, not in a table: the request whose images are deployed.
+    /// By resource: the request whose images are deployed.
     pub stands: [Option<u8>; RESOURCES],
     /// By resource and image.
     pub rows: [[Option<Row>; IMAGES]; RESOURCES],
@@ -340,7 +340,7 @@ impl World {
                     (self.newest[resource], self.stands[resource]) = (Some(asked), None);
                     return None;
                 }
-                let is_older = |row: &&mut Row| setting.asked[usize::from(row.by)].at <= asked;
+                let is_older = |row: &&mut Row| setting.asked[usize::from(row.by)].at <= asked || setting.seed == Some(Seed::ClosesAll);
                 self.rows[resource].iter_mut().flatten().filter(is_older).for_each(|row| row.is_admitted = false);
                 Seen::Done
             }
@@ -389,7 +389,8 @@ impl World {
             if self.newest[resource].is_some_and(|newest| newest > asked.at) {
                 return Seen::Superseded;
             }
-            if decision.after.is_some_and(|after| after != self.stands[resource]) {
+            let has_changed = decision.after.is_some_and(|after| after != self.stands[resource]);
+            if has_changed && parking.setting.seed != Some(Seed::RowsOfThen) {
                 return Seen::RowsChanged;
             }
             (self.newest[resource], self.stands[resource]) = (Some(asked.at), Some(request as u8));
