@@ -567,3 +567,48 @@ async fn a_delete_leaves_alone_what_is_made_again_while_it_closes() {
     let deployed = story.rows(&pipeline.table("deployments")).await;
     assert_eq!(deployed.iter().filter(|row| row["state"] == "admitted").count(), 1, "{deployed:#?}");
 }
+
+#[tokio::test]
+async fn an_operator_sees_who_waits_and_never_where_the_answer_goes() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    let cli = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(crate::local::profile().join("ecr-scan-verifier"));
+        for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN"] {
+            command.env_remove(name);
+        }
+        command
+            .args(arguments)
+            .args(["--pipeline", crate::local::pipeline::PIPELINE])
+            .env("AWS_ACCESS_KEY_ID", &story.account)
+            .env("AWS_SECRET_ACCESS_KEY", "x");
+        let output = command.env("AWS_REGION", crate::local::wire::REGION).env("AWS_ENDPOINT_URL", story.scans.origin()).output().expect("the command runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!text.contains("_plane/answer"), "{arguments:?}: {text}");
+        text
+    };
+    let json = |arguments: &[&str]| -> Value { serde_json::from_str(&cli(&[arguments, &["--format", "json"]].concat())).expect("JSON") };
+    assert!(cli(&["waiters"]).starts_with("Nobody waits in pipeline "));
+
+    let image = story.push("payments-api", "1.4.1").await;
+    story.scans.say(&image.scanned, [Scan::InProgress]);
+    let asked = ask(&story, &pipeline, Gate::on(&image).request(&pipeline)).await;
+    parked(&story, &pipeline, &asked).await;
+    assert!(cli(&["waiters"]).starts_with("payments-api:1.4.1 in direct (Gate) waits, "));
+    let waiters = json(&["waiters"]);
+    let waiter = &waiters["waiters"][0];
+    assert_eq!(
+        (waiter["requestId"].clone(), waiter["digest"].clone(), waiter["state"].clone()),
+        (asked.request["RequestId"].clone(), json!(image.digest()), json!("open"))
+    );
+    assert!((800..=840).contains(&waiter["secondsLeft"].as_i64().unwrap_or_default()), "{waiter}");
+    assert!(cli(&["explain", "payments-api:1.4.1"]).contains("\n  waiting      arn:aws:cloudformation:"));
+    assert_eq!(json(&["explain", "payments-api:1.4.1"])["images"][0]["waiting"][0]["requestId"], asked.request["RequestId"]);
+
+    ends(&story, &image, &clean()).await;
+    answered(&story, &pipeline, &asked).await;
+    assert_eq!(json(&["waiters"])["waiters"], json!([]));
+    let explained = json(&["explain", "payments-api:1.4.1"]);
+    assert_eq!((explained["images"][0]["verdict"].clone(), explained["images"][0]["deployments"][0]["state"].clone()), (json!("PASS"), json!("admitted")));
+}
