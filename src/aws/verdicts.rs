@@ -4,7 +4,7 @@
 //! bucket, where findings go that are too large for an item. Who runs `explain` needs `dynamodb:Query` on the table besides.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{self, BufWriter, Read};
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
@@ -139,7 +139,7 @@ impl Verdicts {
     /// Stores findings under their hash, for the head of version `for_version`.
     pub async fn put_facts(&self, repository: &Repository, digest: &ImageDigest, facts: &Facts, for_version: u64) -> Result<(), Why> {
         let attempt = format!("store the findings of {digest}");
-        let packed = pack(&facts.to_bytes()).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+        let packed = pack(|to| facts.write_to(to)).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
         let mut item = facts_key(repository, digest, facts.hash());
         item.insert("for_version".into(), AttributeValue::N(for_version.to_string()));
         let key = format!("facts/{}/{}.json.gz", digest.as_str().trim_start_matches("sha256:"), facts.hash().as_str());
@@ -163,8 +163,7 @@ impl Verdicts {
     /// Keeps what was read until the time was up, for whoever goes on from `next`.
     pub async fn keep_begun(&self, repository: &Repository, digest: &ImageDigest, next: &PageToken, begun: &Begun) -> Result<(), Why> {
         let attempt = format!("keep what was read of {digest}");
-        let bytes = serde_json::to_vec(begun).map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
-        let packed = pack(&bytes).map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let packed = pack(|to| Ok(serde_json::to_writer(to, begun)?)).map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
         let name = sha256_hex(next.0.as_bytes());
         let mut item = key(digest, begun_item(repository, next));
         item.insert("ttl".into(), AttributeValue::N(Timestamp::now().saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second().to_string()));
@@ -272,17 +271,18 @@ fn head(item: Item, attempt: &str) -> Result<Head, Why> {
     from_item(item).map_err(|error| Why { text: format!("could not {attempt}: the row cannot be read: {error}"), denied: false })
 }
 
-fn pack(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes)?;
-    encoder.finish()
+/// Packs what is written, as it is written: in full it can be many megabytes.
+fn pack(write: impl FnOnce(&mut BufWriter<GzEncoder<Vec<u8>>>) -> io::Result<()>) -> io::Result<Vec<u8>> {
+    let mut to = BufWriter::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    write(&mut to)?;
+    to.into_inner().map_err(io::IntoInnerError::into_error)?.finish()
 }
 
-fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {
+fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = GzDecoder::new(packed).take(UNPACKED_BYTES).read_to_end(&mut bytes)?;
     if read as u64 == UNPACKED_BYTES {
-        return Err(std::io::Error::other("it is larger than any list of findings"));
+        return Err(io::Error::other("it is larger than any list of findings"));
     }
     Ok(bytes)
 }
@@ -290,6 +290,7 @@ fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::io::Write;
 
     use super::*;
     use crate::domain::finding::Counts;
@@ -337,7 +338,7 @@ mod tests {
     #[test]
     fn findings_are_packed_and_unpacked_whole() {
         let bytes = b"[1,2,3]".repeat(1000);
-        let packed = pack(&bytes).unwrap();
+        let packed = pack(|to| to.write_all(&bytes)).unwrap();
         assert!(packed.len() < bytes.len() / 10);
         assert_eq!(unpack(&packed).unwrap(), bytes);
         assert!(unpack(b"not packed").is_err());

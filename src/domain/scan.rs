@@ -3,7 +3,8 @@
 //! A scanner's answer becomes a [`Reading`] here, by one exhaustive look at its status. Only [`ScanState::Complete`] can lead
 //! to a Pass. "Could not look" is no state: it is an error, and whoever met it tries again.
 
-use std::fmt;
+use std::sync::Arc;
+use std::{fmt, io};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -163,10 +164,11 @@ impl FactsHash {
     }
 }
 
-/// The findings of one image in one repository: immutable, and named by their own hash.
+/// The findings of one image in one repository: immutable, and named by their own hash. There can be 20,000 of them, so copies
+/// share them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Facts {
-    content: Content,
+    content: Arc<Content>,
     hash: FactsHash,
 }
 
@@ -191,7 +193,7 @@ impl Facts {
         let content = Content { source, findings };
         let mut hashing = Sha256Writer::default();
         serde_json::to_writer(&mut hashing, &content).expect("findings are JSON, and hashing does not fail");
-        Self { content, hash: FactsHash(hashing.hex()) }
+        Self { content: Arc::new(content), hash: FactsHash(hashing.hex()) }
     }
 
     pub fn findings(&self) -> &[Finding] {
@@ -202,19 +204,19 @@ impl Facts {
         &self.hash
     }
 
-    /// The bytes that are stored; their SHA-256 is [`Self::hash`].
-    pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.content).expect("findings are JSON")
+    /// Writes the bytes that are stored; their SHA-256 is [`Self::hash`].
+    pub fn write_to(&self, to: impl io::Write) -> io::Result<()> {
+        Ok(serde_json::to_writer(to, &*self.content)?)
     }
 
-    /// Reads what [`Self::to_bytes`] wrote, and checks that these are the bytes that `hash` names.
+    /// Reads what [`Self::write_to`] wrote, and checks that these are the bytes that `hash` names.
     pub fn from_bytes(bytes: &[u8], hash: &FactsHash) -> Result<Self, BadFacts> {
         let found = sha256_hex(bytes);
         if found != hash.0 {
             return Err(BadFacts::OtherHash { found, expected: hash.0.clone() });
         }
         let content = serde_json::from_slice(bytes).map_err(|error| BadFacts::Unreadable(error.to_string()))?;
-        Ok(Self { content, hash: hash.clone() })
+        Ok(Self { content: Arc::new(content), hash: hash.clone() })
     }
 }
 
@@ -588,9 +590,11 @@ mod tests {
         let (a, b) = (finding("CVE-1", Severity::Low), finding("CVE-2", Severity::Critical));
         let facts = Facts::new(ScanSource::Basic, vec![a.clone(), b.clone()]);
         assert_eq!(facts, Facts::new(ScanSource::Basic, vec![b, a]));
-        assert_eq!(facts.hash().as_str(), sha256_hex(&facts.to_bytes()));
+        let mut bytes = Vec::new();
+        facts.write_to(&mut bytes).unwrap();
+        assert_eq!(facts.hash().as_str(), sha256_hex(&bytes));
         assert_eq!(facts.findings()[0].id, "CVE-2", "worst first");
-        assert_eq!(Facts::from_bytes(&facts.to_bytes(), facts.hash()), Ok(facts.clone()));
+        assert_eq!(Facts::from_bytes(&bytes, facts.hash()), Ok(facts.clone()));
         assert!(Facts::from_bytes(b"{}", facts.hash()).is_err());
     }
 }
