@@ -53,7 +53,7 @@ export interface PolicyOptions {
   readonly graceDays?: number;
 
   /**
-   * Blocks only on findings for which an exploit is known, or nobody says whether one is.
+   * Blocks only on findings for which an exploit is known or likely, or nobody says whether one is.
    *
    * Only Inspector knows: refused with `ScanConfig.basic()`.
    *
@@ -146,7 +146,7 @@ export interface MaxFindings {
 }
 
 /**
- * Which findings are dangerous enough to block; at least one member.
+ * Which findings are dangerous enough to block; at least one member. With both, either is enough.
  */
 export interface ExploitLimits {
   /**
@@ -155,4 +155,14 @@ export interface ExploitLimits {
    * @default false
    */
   readonly exploitAvailable?: boolean;
+
+  /**
+   * Blocks on findings whose exploitation within 30 days is at least this likely, by their EPSS score: 0 to 1, as in `0.1`.
+   *
+   * A finding without a score blocks. The scores are those of the last reading of the image; reading them takes a list of
+   * Inspector's own, 25 findings a page, so the first deployment that asks for them waits some seconds longer.
+   *
+   * @default - no finding is judged by its likelihood
+   */
+  readonly epss?: number;
 }

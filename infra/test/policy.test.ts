@@ -70,6 +70,9 @@ for (const [who, said] of [['a gate', ofGate], ['a pipeline', ofPipeline]] as [s
       ['a day of grace', { graceDays: 1 }, { graceDays: '1' }],
       ['a year of grace', { graceDays: 365 }, { graceDays: '365' }],
       ['known exploits can decide', { exploit: { exploitAvailable: true } }, { exploit: { exploitAvailable: 'true' } }],
+      ['likely exploits can decide', { exploit: { epss: 0.1 } }, { exploit: { epss: '0.1' } }],
+      ['a small likelihood travels without an exponent', { exploit: { epss: 0.0000001 } }, { exploit: { epss: '0.0000001' } }],
+      ['every likelihood can decide', { exploit: { epss: 0 } }, { exploit: { epss: '0' } }],
     ] as [string, Props, Record<string, unknown>][]) {
       test(what, () => {
         const policy = said(props);
@@ -149,7 +152,7 @@ for (const [who, said] of [['a gate', ofGate], ['a pipeline', ofPipeline]] as [s
       ...[{}, { exploitAvailable: false }].map((exploit) => [
         `exploit that says ${JSON.stringify(exploit)}`,
         { exploit },
-        'exploit must say which findings block: give exploitAvailable: true. Leave it out to block with and without a known exploit.',
+        'exploit must say which findings block: give exploitAvailable: true, or epss. Leave it out to block with and without a known exploit.',
       ]),
     ] as [string, Props, string][]) {
       test(`${what} is refused`, () => {

@@ -343,6 +343,7 @@ fn inspectors(finding: EnhancedImageScanFinding) -> Finding {
         fix: Fix::parse(finding.fix_available.as_deref()),
         exploit: yes_or_no(finding.exploit_available.as_deref()),
         first_seen: finding.first_observed_at.as_ref().and_then(timestamp),
+        epss: None,
         id,
         severity: Rating::parse(finding.severity.as_deref()),
         arn: finding.finding_arn,

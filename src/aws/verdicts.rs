@@ -47,6 +47,12 @@ pub struct Begun {
     /// When it began.
     pub read_at: Timestamp,
     pub report: Report,
+    /// Whether its findings were to be asked about in Inspector's own list.
+    #[serde(default)]
+    pub epss: bool,
+    /// Whether the findings are all there, and it is that other list that goes on.
+    #[serde(default)]
+    pub is_listed: bool,
 }
 
 /// What came of writing a head.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Format, Outcome};
-use crate::domain::finding::{Counts, Finding, FindingStatus, Fix, Package, Rating, yes_or_no};
+use crate::domain::finding::{Counts, Epss, Finding, FindingStatus, Fix, Package, Rating, yes_or_no};
 use crate::domain::judge::{Judgement, judge};
 use crate::domain::message::finding_line;
 use crate::domain::policy::{Exemption, Policy};
@@ -125,6 +125,7 @@ fn described(members: &Map<String, Value>) -> Result<Saved, Unreadable> {
         has_basic_findings: basic.is_some_and(|list| !list.is_empty()),
         findings: findings.clone(),
         more,
+        says_epss: false,
     };
     let answer = Answer {
         source: source.unwrap_or(ScanSource::Basic),
@@ -220,6 +221,7 @@ fn inspectors_finding(value: &Value, place: &str) -> Result<Finding, Unreadable>
         exploit: yes_or_no(object.get("exploitAvailable").and_then(Value::as_str)),
         // Its dates come in several styles; one that cannot be read is one that is not known.
         first_seen: object.get("firstObservedAt").and_then(time),
+        epss: object.get("epss").and_then(|epss| epss.get("score")).and_then(Value::as_f64).and_then(Epss::of),
         packages: packages
             .into_iter()
             .map(|package| Package { name: package.name, version: package.version, fixed_in: package.fixed_in_version.filter(|fixed| fixed != "NotAvailable") })

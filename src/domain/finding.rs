@@ -156,6 +156,46 @@ pub struct Finding {
     /// When the scanner found it first; basic scanning does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seen: Option<Timestamp>,
+    /// Read only where a policy asks for it: it takes a list of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epss: Option<Epss>,
+}
+
+/// How likely it is that the vulnerability is exploited within 30 days, as the Exploit Prediction Scoring System has it: 0 to 1,
+/// kept in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epss(u32);
+
+const MILLION: u32 = 1_000_000;
+
+impl Epss {
+    /// A score between two millionths is the higher one: it must not pass for less than it is.
+    pub fn of(score: f64) -> Option<Self> {
+        // As decimal text 0.1 is exact, which as a binary fraction it is not.
+        (0.0..=1.0).contains(&score).then(|| Self::parse(&format!("{score:.12}"))).flatten()
+    }
+
+    /// `0`, `1` or a decimal fraction in between, as a person writes it: `0.05`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let is_number = |part: &str| !part.is_empty() && part.len() <= 18 && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(whole) || !is_number(fraction) {
+            return None;
+        }
+        let (kept, rest) = fraction.split_at(fraction.len().min(6));
+        let millionths: u32 = format!("{kept:0<6}").parse().ok()?;
+        let above = u32::from(rest.bytes().any(|digit| digit != b'0'));
+        let score = whole.parse::<u32>().ok()?.checked_mul(MILLION)?.checked_add(millionths)?.checked_add(above)?;
+        (score <= MILLION).then_some(Self(score))
+    }
+}
+
+impl fmt::Display for Epss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:06}", self.0 / MILLION, self.0 % MILLION);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
 }
 
 /// Whether there is a fix for all of the packages in which something was found.
@@ -191,7 +231,7 @@ pub fn yes_or_no(word: Option<&str>) -> Option<bool> {
 impl Finding {
     /// A finding with nothing known of it but its name and how bad it is.
     pub fn new(id: impl Into<String>, severity: Rating) -> Self {
-        Self { id: id.into(), severity, arn: None, status: FindingStatus::Active, packages: Vec::new(), fix: None, exploit: None, first_seen: None }
+        Self { id: id.into(), severity, arn: None, status: FindingStatus::Active, packages: Vec::new(), fix: None, exploit: None, first_seen: None, epss: None }
     }
 
     /// Whether it is true of the image and nobody suppressed it.
@@ -327,6 +367,20 @@ mod tests {
         let odd = Finding::new("CVE-1", Rating::parse(Some("SEVERE")));
         let plain = Finding { severity: Rating::Undefined, ..odd.clone() };
         assert_eq!(stated, Counts::of(&[odd, plain]));
+    }
+
+    #[test]
+    fn a_likelihood_is_read_exactly_and_never_rounded_down() {
+        for (text, shown) in [("0", "0"), ("1", "1"), ("1.0", "1"), ("0.05", "0.05"), ("0.000430000", "0.00043"), ("0.0000001", "0.000001")] {
+            assert_eq!(Epss::parse(text).map(|epss| epss.to_string()).as_deref(), Some(shown), "{text}");
+        }
+        for text in ["", ".", "-0.1", "1.1", "1e-3", "0,5", "50%", "NaN", "99999999999999999999"] {
+            assert_eq!(Epss::parse(text), None, "{text}");
+        }
+        for (score, text) in [(0.1, "0.1"), (0.3, "0.3"), (0.00121, "0.00121"), (1.0, "1"), (0.0, "0")] {
+            assert_eq!(Epss::of(score), Epss::parse(text), "{score}");
+        }
+        assert_eq!((Epss::of(f64::NAN), Epss::of(-0.1), Epss::of(1.5)), (None, None, None));
     }
 
     #[test]

@@ -152,6 +152,9 @@ pub struct ScanResult {
     /// Everything listed, suppressed and closed findings included.
     pub listed: Counts,
     pub facts: FactsHash,
+    /// Whether they say how likely the findings are exploited.
+    #[serde(default)]
+    pub says_epss: bool,
     /// Whether the scanner counts more than it lists.
     #[serde(default)]
     pub counts_disagree: bool,
@@ -345,6 +348,12 @@ impl Head {
         asked.is_some_and(|asked| self.valid_result().is_none_or(|result| Some(result.completed_at) <= asked.after))
     }
 
+    /// Whether whoever reads the findings has to ask as well how likely they are exploited. Once somebody has needed it, it stays:
+    /// two readings that differ in that alone would not prove each other.
+    pub fn needs_epss(&self) -> bool {
+        self.valid_result().is_some_and(|result| result.says_epss)
+    }
+
     /// How many findings block under `policy`, where the record alone can tell.
     pub fn blocking_under(&self, policy: &Policy, now: Timestamp) -> Option<u64> {
         let result = self.valid_result()?;
@@ -474,6 +483,7 @@ fn scanned(head: &mut Head, reading: &Reading, policies: &[Policy]) {
                 counts: Counts::of(facts.findings().iter().filter(|finding| finding.counts())),
                 listed: Counts::of(facts.findings()),
                 facts: facts.hash().clone(),
+                says_epss: facts.says_epss(),
                 counts_disagree: reading.state == ScanState::CountsDisagree,
             };
             let result = newer_result(head, new);
@@ -530,7 +540,8 @@ fn newer_result(head: &Head, mut new: ScanResult) -> ScanResult {
 
 /// Those asked for now come first; of the others, as many as there is room for.
 fn remember_verdicts(head: &mut Head, facts: &Facts, policies: &[Policy], asked_at: Timestamp) {
-    let asked: Vec<(PolicyHash, &Policy)> = policies.iter().filter(|policy| !policy.is_by_severity_alone()).map(|policy| (policy.hash(), policy)).collect();
+    let asked: Vec<(PolicyHash, &Policy)> =
+        policies.iter().filter(|policy| !policy.is_by_severity_alone() && facts.can_be_judged_by(policy)).map(|policy| (policy.hash(), policy)).collect();
     let is_known = |hash: &PolicyHash| head.verdicts.iter().any(|verdict| verdict.policy == *hash && verdict.holds(asked_at));
     if asked.iter().all(|(hash, _)| is_known(hash)) {
         return;

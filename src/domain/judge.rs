@@ -139,8 +139,7 @@ fn excuse<'a>(finding: &Finding, policy: &'a Policy, repository: &str, now: Time
 /// Whether a finding can block at all, however bad it is.
 fn is_candidate(finding: &Finding, policy: &Policy) -> bool {
     let is_excused_as_unfixed = policy.ignore_unfixed && finding.fix == Some(Fix::No);
-    let is_excused_as_unexploited = policy.only_exploited && finding.exploit == Some(false);
-    !is_excused_as_unfixed && !is_excused_as_unexploited
+    !is_excused_as_unfixed && !policy.excuses_as_unexploited(finding)
 }
 
 /// Whether one such finding is enough.

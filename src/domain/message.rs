@@ -104,6 +104,9 @@ pub fn finding_line(finding: &Finding) -> String {
             }
         }
     }
+    if let Some(epss) = finding.epss {
+        line += &format!(", EPSS {epss}");
+    }
     match finding.status {
         FindingStatus::Active => {}
         FindingStatus::Suppressed => line += " [suppressed]",
@@ -133,6 +136,8 @@ pub enum NotYet<'a> {
     Unsettled,
     /// The record does not hold the findings that this policy needs.
     FindingsGone,
+    /// Inspector has not been asked yet how likely the findings are exploited, or has not answered.
+    NoEpss,
     /// The scan of that moment is older than `maxScanAge`, and a newer one has not ended.
     TooOld(Timestamp),
 }
@@ -143,6 +148,7 @@ impl NotYet<'_> {
             Self::State(state) => state.word(),
             Self::Unsettled => "UNPROVEN",
             Self::FindingsGone => "FINDINGS_NOT_RECORDED",
+            Self::NoEpss => "EPSS_NOT_RECORDED",
             Self::TooOld(_) => "SCAN_TOO_OLD",
         }
     }
@@ -164,6 +170,9 @@ impl NotYet<'_> {
             Self::Unsettled => "The scan has ended, but its list of findings may still be filling up. Deploy again in a minute.",
             Self::TooOld(_) => {
                 "The last scan is older than `maxScanAge`, and nobody has scanned the image again. Start its scan, and deploy when that has ended."
+            }
+            Self::NoEpss => {
+                "Inspector's list of how likely the findings are exploited (EPSS), which this policy asks for, could not be read in time. Deploy again."
             }
             Self::FindingsGone => "The findings that this policy needs are not recorded. Deploy again when the image has been read again.",
         }

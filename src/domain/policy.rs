@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::finding::{Counts, Finding, Fix, Rating, Severity};
+use super::finding::{Counts, Epss, Finding, Fix, Rating, Severity};
 use super::image::sha256_hex;
 
 /// Which severities block.
@@ -107,6 +107,8 @@ pub struct Policy {
     pub ignore_unfixed: bool,
     /// A finding for which no exploit is known does not block. Only Inspector knows.
     pub only_exploited: bool,
+    /// A finding whose exploitation is less likely than this does not block. Only Inspector knows, in a list of its own.
+    pub epss_from: Option<Epss>,
     /// So long after the scanner first saw it a finding does not block yet. Only Inspector knows.
     pub grace_days: Option<u16>,
     /// Of these severities so many do not block; one more, and all of them do.
@@ -239,8 +241,22 @@ impl Policy {
 
     /// The members that only Inspector's findings can be judged by, as a template names them.
     pub fn needs_inspector(&self) -> Vec<&'static str> {
-        let asked = [("ignoreUnfixed", self.ignore_unfixed), ("exploit", self.only_exploited), ("graceDays", self.grace_days.is_some())];
+        let by_exploit = self.only_exploited || self.epss_from.is_some();
+        let until_fixed = self.exemptions.iter().any(|exemption| exemption.until_fixed);
+        let asked = [("ignoreUnfixed", self.ignore_unfixed), ("exploit", by_exploit), ("graceDays", self.grace_days.is_some()), ("untilFixed", until_fixed)];
         asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
+    }
+
+    /// Whether findings have to say how likely it is that they are exploited.
+    pub fn needs_epss(&self) -> bool {
+        self.epss_from.is_some()
+    }
+
+    /// Whether an exploit is neither known nor likely, as far as this policy asks. What nobody says counts as both.
+    pub fn excuses_as_unexploited(&self, finding: &Finding) -> bool {
+        let is_unexploited = !self.only_exploited || finding.exploit == Some(false);
+        let is_unlikely = self.epss_from.is_none_or(|from| finding.epss.is_some_and(|epss| epss < from));
+        (self.only_exploited || self.epss_from.is_some()) && is_unexploited && is_unlikely
     }
 
     /// How many of these findings block, judged from counts alone; only exact when [`Self::is_by_severity_alone`].
@@ -258,8 +274,9 @@ impl Policy {
         if !self.exemptions.is_empty() {
             members.insert("exemptions", self.exemptions.iter().map(exemption_text).collect());
         }
-        if self.only_exploited {
-            members.insert("exploit", sorted([("exploitAvailable", Some(true.into()))]));
+        if self.only_exploited || self.epss_from.is_some() {
+            let epss = self.epss_from.map(|epss| epss.to_string().into());
+            members.insert("exploit", sorted([("epss", epss), ("exploitAvailable", self.only_exploited.then(|| true.into()))]));
         }
         if let Some(days) = self.grace_days {
             members.insert("graceDays", days.into());
@@ -325,10 +342,11 @@ impl Policy {
         }
         if let Some(value) = get("exploit") {
             let members = value.as_object().ok_or_else(|| bad("exploit", "is no object"))?;
-            // A limit by EPSS that is passed over would let through what it holds back.
-            if let Some(unknown) = members.keys().find(|key| *key != "exploitAvailable") {
+            // A limit that is passed over would let through what it holds back.
+            if let Some(unknown) = members.keys().find(|key| !["epss", "exploitAvailable"].contains(&key.as_str())) {
                 return Err(bad("exploit", format!("has the member `{unknown}`, which this version does not know")));
             }
+            self.epss_from = members.get("epss").map(epss).transpose()?;
             self.only_exploited = members.get("exploitAvailable").map(|value| flag(value, "exploit.exploitAvailable")).transpose()?.unwrap_or(false);
         }
         if let Some(value) = get("graceDays") {
@@ -413,6 +431,15 @@ fn flag(value: &Value, member: &str) -> Result<bool, BadPolicy> {
         Value::String(text) if text == "false" => Ok(false),
         _ => Err(bad(member, "is neither true nor false")),
     }
+}
+
+fn epss(value: &Value) -> Result<Epss, BadPolicy> {
+    let limit = match value {
+        Value::Number(number) => number.as_f64().and_then(Epss::of),
+        Value::String(text) => Epss::parse(text),
+        _ => None,
+    };
+    limit.ok_or_else(|| bad("exploit.epss", "is not between 0 and 1: expected a likelihood such as 0.1"))
 }
 
 fn whole(value: &Value, member: &str) -> Result<u64, BadPolicy> {
@@ -509,15 +536,15 @@ mod tests {
 
     #[test]
     fn the_members_beyond_severity_are_read_from_text_and_have_one_text() {
-        let given = r#"{"maxFindings":{"LOW":"100","HIGH":5},"graceDays":"14","ignoreUnfixed":"true","exploit":{"exploitAvailable":"true"},
+        let given = r#"{"maxFindings":{"LOW":"100","HIGH":5},"graceDays":"14","ignoreUnfixed":"true","exploit":{"exploitAvailable":"true","epss":0.10},
             "blockAlways":["CVE-9"],"exemptions":[{"until":"2026-12-31","reason":"not reachable","id":"CVE-1","untilFixed":"true"},
             {"id":"CVE-1","reason":"vendor says no","until":"2026-06-30","package":"xz-utils","repository":"team/app"}]}"#;
         let policy = Policy::parse(given).unwrap();
-        let text = r#"v1:{"blockAlways":["CVE-9"],"exemptions":[{"id":"CVE-1","reason":"not reachable","until":"2026-12-31","untilFixed":true},{"id":"CVE-1","package":"xz-utils","reason":"vendor says no","repository":"team/app","until":"2026-06-30"}],"exploit":{"exploitAvailable":true},"graceDays":14,"ignoreUnfixed":true,"maxFindings":{"HIGH":5,"LOW":100}}"#;
+        let text = r#"v1:{"blockAlways":["CVE-9"],"exemptions":[{"id":"CVE-1","reason":"not reachable","until":"2026-12-31","untilFixed":true},{"id":"CVE-1","package":"xz-utils","reason":"vendor says no","repository":"team/app","until":"2026-06-30"}],"exploit":{"epss":"0.1","exploitAvailable":true},"graceDays":14,"ignoreUnfixed":true,"maxFindings":{"HIGH":5,"LOW":100}}"#;
         assert_eq!(policy.canonical(), text);
         assert_eq!(Policy::parse(text), Ok(policy.clone()));
         assert!(!policy.is_by_severity_alone());
-        assert_eq!(policy.needs_inspector(), ["ignoreUnfixed", "exploit", "graceDays"]);
+        assert_eq!(policy.needs_inspector(), ["ignoreUnfixed", "exploit", "graceDays", "untilFixed"]);
     }
 
     #[test]
@@ -533,7 +560,9 @@ mod tests {
     #[test]
     fn a_member_that_cannot_be_meant_is_refused_by_name() {
         for (text, says) in [
-            (r#"{"exploit":{"epss":"0.1"}}"#, "`exploit` has the member `epss`"),
+            (r#"{"exploit":{"kev":"true"}}"#, "`exploit` has the member `kev`"),
+            (r#"{"exploit":{"epss":"10%"}}"#, "`exploit.epss` is not between 0 and 1"),
+            (r#"{"exploit":{"epss":1.5}}"#, "`exploit.epss` is not between 0 and 1"),
             (r#"{"graceDays":0}"#, "`graceDays` is not between"),
             (r#"{"graceDays":"-1"}"#, "`graceDays` is no whole number"),
             (r#"{"ignoreUnfixed":"yes"}"#, "`ignoreUnfixed` is neither"),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{Counts, Finding, sort};
 use super::image::{Sha256Writer, sha256_hex};
+use super::policy::Policy;
 
 /// A scan's end and our clock may differ by this much.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(60);
@@ -176,6 +177,9 @@ pub struct Facts {
 struct Content {
     source: ScanSource,
     findings: Vec<Finding>,
+    /// Whether Inspector was asked how likely the findings are exploited.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    says_epss: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -188,9 +192,13 @@ pub enum BadFacts {
 
 impl Facts {
     /// The order in which a scanner lists its findings carries no meaning, so it does not reach the hash.
-    pub fn new(source: ScanSource, mut findings: Vec<Finding>) -> Self {
+    pub fn new(source: ScanSource, findings: Vec<Finding>) -> Self {
+        Self::with(source, findings, false)
+    }
+
+    pub fn with(source: ScanSource, mut findings: Vec<Finding>, says_epss: bool) -> Self {
         sort(&mut findings);
-        let content = Content { source, findings };
+        let content = Content { source, findings, says_epss };
         let mut hashing = Sha256Writer::default();
         serde_json::to_writer(&mut hashing, &content).expect("findings are JSON, and hashing does not fail");
         Self { content: Arc::new(content), hash: FactsHash(hashing.hex()) }
@@ -198,6 +206,16 @@ impl Facts {
 
     pub fn findings(&self) -> &[Finding] {
         &self.content.findings
+    }
+
+    /// Whether a policy finds here what it asks for.
+    pub fn can_be_judged_by(&self, policy: &Policy) -> bool {
+        // Of basic scanning's findings nobody says it, whoever is asked: there it counts against the image.
+        !policy.needs_epss() || self.content.says_epss || self.content.source == ScanSource::Basic
+    }
+
+    pub fn says_epss(&self) -> bool {
+        self.content.says_epss
     }
 
     pub fn hash(&self) -> &FactsHash {
@@ -258,6 +276,9 @@ pub struct Report {
     /// Whether findings came in the list that only Inspector fills, and in the one that only basic scanning fills.
     pub has_enhanced_findings: bool,
     pub has_basic_findings: bool,
+    /// Whether Inspector was asked how likely the findings are exploited, and has answered about all that it knows.
+    #[serde(default)]
+    pub says_epss: bool,
 }
 
 /// Pages that do not belong together: the scan went on while they were read.
@@ -399,7 +420,7 @@ pub fn understand(answer: Answer) -> Reading {
         completed_at: proven.map(|(at, _)| at),
         clock: proven.map(|(_, clock)| clock).unwrap_or_default(),
         stated_counts: report.stated_counts,
-        facts: lists.then(|| Facts::new(source, report.findings)),
+        facts: lists.then(|| Facts::with(source, report.findings, report.says_epss)),
         read_at,
     };
     if reading.state == ScanState::Complete && reading.counts_disagree() {

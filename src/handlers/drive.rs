@@ -11,8 +11,8 @@ use crate::aws::Aws;
 use crate::aws::ecr::Read;
 use crate::aws::requests::Recorded;
 use crate::aws::verdicts::{Begun, Written};
-use crate::domain::protocol::{Depth, Do, Outcome, Protocol, Saw, Why};
-use crate::domain::scan::{Answer as ScanAnswer, leaves_open};
+use crate::domain::protocol::{Depth, Do, Outcome, PageToken, Protocol, Saw, Why};
+use crate::domain::scan::{Answer as ScanAnswer, Answered, Report, ScanSource, leaves_open};
 use crate::events::ours::Ours;
 
 /// The roles of a stack that was made a moment ago may do nothing yet: for so long a refusal is not taken for the last word.
@@ -73,23 +73,35 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
         Do::ReadFacts { repository, digest, facts } => Saw::Facts(aws.verdicts.facts(&repository, &digest, &facts).await?),
         Do::ReadFrequency { repository } => Saw::Frequency { on_demand_only: aws.ecr.is_scanned_on_demand_only(&repository).await? },
         Do::ReadRegistry => Saw::Registry(aws.ecr.registry(true).await?),
-        Do::Look { repository, digest, depth, pushed_at, from } => {
-            let began = match &from {
+        Do::Look { repository, digest, depth, pushed_at, from, epss } => {
+            let begun = match &from {
                 Some(token) => Some(aws.verdicts.begun(&repository, &digest, token).await?),
                 None => None,
             };
             // What a reading proves dates from its beginning.
-            let read_at = began.as_ref().map_or_else(Timestamp::now, |begun| begun.read_at);
+            let read_at = begun.as_ref().map_or_else(Timestamp::now, |begun| begun.read_at);
+            let epss = epss || begun.as_ref().is_some_and(|begun| begun.epss);
             let until = Instant::now() + time_to_read();
-            let what = match aws.ecr.findings(&repository, &digest, depth, began.map(|begun| begun.report).zip(from), until).await? {
-                Read::Answered(what) => what,
-                Read::OutOfTime(report, next) => {
-                    aws.verdicts.keep_begun(&repository, &digest, &next, &Begun { read_at, report }).await?;
-                    return Ok(Saw::MoreToRead(next));
-                }
+            let keep = async |report: Report, is_listed: bool, next: PageToken| {
+                aws.verdicts.keep_begun(&repository, &digest, &next, &Begun { read_at, report, epss, is_listed }).await?;
+                Ok(Saw::MoreToRead(next))
+            };
+            let (mut what, epss_from) = match begun {
+                Some(begun) if begun.is_listed => (Answered::Findings(begun.report), from),
+                begun => match aws.ecr.findings(&repository, &digest, depth, begun.map(|begun| begun.report).zip(from), until).await? {
+                    Read::Answered(what) => (what, None),
+                    Read::OutOfTime(report, next) => return keep(report, false, next).await,
+                },
             };
             // After the findings: an answer that contradicts the configuration we knew has dropped it by now.
             let source = aws.ecr.registry(false).await?;
+            if let Answered::Findings(report) = &mut what
+                && epss
+                && source == ScanSource::Enhanced
+                && let Some(next) = aws.inspector.read_epss(&repository, &digest, report, epss_from, until).await?
+            {
+                return keep(std::mem::take(report), true, next).await;
+            }
             let (coverage, pushed_at) = match depth {
                 Depth::Whole if leaves_open(source, &what) => {
                     let pushed_at = match pushed_at {

@@ -1,7 +1,6 @@
 //! Laws of judging, and of what a row makes of news that come doubled, late and in any order.
 
-use ecr_scan_verifier::domain::finding::Fix;
-use ecr_scan_verifier::domain::finding::{Counts, Finding, FindingStatus, Rating, Severity};
+use ecr_scan_verifier::domain::finding::{Counts, Epss, Finding, FindingStatus, Fix, Rating, Severity};
 use ecr_scan_verifier::domain::head::{Change, EventCounts, Head, News, merge};
 use ecr_scan_verifier::domain::judge::{self, Judgement};
 use ecr_scan_verifier::domain::policy::{Exemption, Policy};
@@ -28,15 +27,20 @@ fn date(n: i64) -> jiff::civil::Date {
 fn any_finding() -> impl Strategy<Value = Finding> {
     let status = prop_oneof![3 => Just(FindingStatus::Active), 1 => Just(FindingStatus::Suppressed), 1 => Just(FindingStatus::Closed)];
     let fix = prop::option::of(prop::sample::select(&[Fix::No, Fix::Partial, Fix::Yes][..]));
-    let more = (fix, any::<Option<bool>>(), prop::option::of(50..110_i64));
-    (0..6_u8, prop::sample::select(&WORDS[..]), status, any::<bool>(), more).prop_map(|(id, word, status, has_arn, (fix, exploit, seen))| Finding {
+    let more = (fix, any::<Option<bool>>(), prop::option::of(50..110_i64), prop::option::of(any_epss()));
+    (0..6_u8, prop::sample::select(&WORDS[..]), status, any::<bool>(), more).prop_map(|(id, word, status, has_arn, (fix, exploit, seen, epss))| Finding {
         arn: has_arn.then(|| format!("arn:{id}")),
         status,
         fix,
         exploit,
+        epss,
         first_seen: seen.map(day),
         ..Finding::new(format!("CVE-{id}"), Rating::parse(Some(word)))
     })
+}
+
+fn any_epss() -> impl Strategy<Value = Epss> {
+    prop::sample::select(&["0", "0.02", "0.1", "0.5", "1"][..]).prop_map(|text| Epss::parse(text).unwrap())
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
@@ -52,14 +56,15 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         until_fixed,
     });
     let most = prop::collection::btree_map(prop::sample::select(&Severity::ALL[..]), 0..3_u64, 0..3);
-    let beyond = (prop::collection::btree_set(exemption, 0..3), most, any::<bool>(), any::<bool>(), prop::option::of(1..30_u16));
+    let beyond = (prop::collection::btree_set(exemption, 0..3), most, any::<bool>(), any::<bool>(), prop::option::of(1..30_u16), prop::option::of(any_epss()));
     (prop_oneof![threshold, members], ignores, beyond).prop_map(
-        |((severity, threshold), ignore, (exemptions, max_findings, ignore_unfixed, only_exploited, grace_days))| Policy {
+        |((severity, threshold), ignore, (exemptions, max_findings, ignore_unfixed, only_exploited, grace_days, epss_from))| Policy {
             exemptions,
             max_findings,
             ignore_unfixed,
             only_exploited,
             grace_days,
+            epss_from,
             ..Policy::from_words(severity.as_deref(), threshold, ignore).unwrap()
         },
     )
@@ -123,7 +128,9 @@ proptest! {
         for without in [
             Policy { exemptions: Default::default(), ..policy.clone() },
             Policy { ignore_unfixed: false, ..policy.clone() },
-            Policy { only_exploited: false, ..policy.clone() },
+            // Of two limits both have to hold for an excuse, so only without either there is none.
+            Policy { only_exploited: false, epss_from: None, ..policy.clone() },
+            Policy { epss_from: policy.epss_from.and(Epss::parse("0")), ..policy.clone() },
             Policy { grace_days: None, ..policy.clone() },
         ] {
             prop_assert!(judge(&findings, &without).blocking.len() >= with, "{:?}", without);
@@ -213,12 +220,28 @@ fn grace_counts_from_the_day_on_which_it_was_first_seen() {
 #[test]
 fn what_nobody_says_counts_against_the_image() {
     let unknown = finding("CVE-1", "CRITICAL");
-    for policy in [r#"{"ignoreUnfixed":true}"#, r#"{"exploit":{"exploitAvailable":true}}"#] {
+    let policies = [r#"{"ignoreUnfixed":true}"#, r#"{"exploit":{"exploitAvailable":true}}"#, r#"{"exploit":{"epss":"0.1"}}"#];
+    for policy in policies {
         assert!(judge(std::slice::from_ref(&unknown), &parsed(policy)).blocks(), "{policy}");
     }
-    let known = Finding { fix: Some(Fix::No), exploit: Some(false), ..unknown };
-    for policy in [r#"{"ignoreUnfixed":true}"#, r#"{"exploit":{"exploitAvailable":true}}"#] {
+    let known = Finding { fix: Some(Fix::No), exploit: Some(false), epss: Epss::parse("0.099"), ..unknown };
+    for policy in policies {
         assert!(!judge(std::slice::from_ref(&known), &parsed(policy)).blocks(), "{policy}");
+    }
+}
+
+#[test]
+fn what_is_exploited_or_likely_to_be_blocks_where_both_are_asked_for() {
+    let policy = parsed(r#"{"exploit":{"exploitAvailable":true,"epss":0.1}}"#);
+    for (exploit, epss, blocks) in [
+        (Some(false), Some("0.099999"), false),
+        (Some(false), Some("0.1"), true), // the limit itself is likely
+        (Some(true), Some("0.01"), true),
+        (None, Some("0.01"), true),
+        (Some(false), None, true),
+    ] {
+        let findings = [Finding { exploit, epss: epss.and_then(Epss::parse), ..finding("CVE-1", "CRITICAL") }];
+        assert_eq!(judge(&findings, &policy).blocks(), blocks, "{exploit:?} {epss:?}");
     }
 }
 

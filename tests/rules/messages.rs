@@ -108,7 +108,7 @@ fn timed_out() {
     ];
     let say = |why, listed| shown(message::timed_out(&request, Some((&image, why)), listed));
     let mut text: Vec<String> = states.iter().map(|state| say(NotYet::State(state), None)).collect();
-    text.extend([NotYet::Unsettled, NotYet::FindingsGone, NotYet::TooOld(at(0))].map(|why| say(why, None)));
+    text.extend([NotYet::Unsettled, NotYet::FindingsGone, NotYet::NoEpss, NotYet::TooOld(at(0))].map(|why| say(why, None)));
     text.push(say(NotYet::State(&ScanState::Running), Some(2)));
     text.push(shown(message::timed_out(&request, None, None)));
     let odd = asking(create_by_tag("1.4.2"), |gate| gate.polling_timeout_s = 61);

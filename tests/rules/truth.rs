@@ -1,5 +1,7 @@
 //! Which images count, which need no scan, and how old a scan may be.
 
+use ecr_scan_verifier::domain::finding::Epss;
+use ecr_scan_verifier::domain::head::EventCounts;
 use ecr_scan_verifier::domain::plan::Started;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::Resolved;
@@ -299,4 +301,66 @@ fn a_request_that_waits_finds_the_broken_glass_at_its_next_look() {
     world.glass = Some(Glass { stack_id: create("app").stack_id, repository: repository(), digest: digest("app"), reason: "x".into(), until: at(500) });
     world.timer_rings();
     assert_eq!(world.verdict(), "SUCCESS BREAK_GLASS");
+}
+
+fn only_likely_ones(epss: &str) -> Request {
+    asking(create("app"), |gate| {
+        gate.scan = AskedScan::Enhanced;
+        gate.policy = Policy::parse(&format!(r#"{{"exploit":{{"epss":"{epss}"}}}}"#)).unwrap();
+    })
+}
+
+/// One CRITICAL finding of which ECR does not say how likely it is exploited.
+fn inspected(epss: Option<&str>) -> World {
+    let mut world = World { registry: ScanSource::Enhanced, epss: epss.and_then(Epss::parse), ..World::default() };
+    world.scans("app", [complete(ScanSource::Enhanced, 50, &[finding("CVE-1", "CRITICAL")])]);
+    let counts = EventCounts { at: at(60), critical: 1, high: 0, medium: 0, total: 1 };
+    world.scan_with("app", Hints { counts: Some(counts), must_look: true, ..Hints::default() });
+    world
+}
+
+#[test]
+fn how_likely_an_exploit_is_is_asked_for_before_it_decides() {
+    for (limit, epss, verdict) in [
+        ("0.1", Some("0.02"), "SUCCESS PASS"),
+        ("0.1", Some("0.1"), "FAILED ECR Image Scan found vulnerabilities."),
+        ("0.1", None, "FAILED ECR Image Scan found vulnerabilities."), // Inspector does not say
+    ] {
+        let mut world = inspected(epss);
+        let request = only_likely_ones(limit);
+        world.deploys(request.clone());
+        assert!(world.waits(&request), "nobody has asked Inspector yet: {}", world.verdict());
+        world.before.push(("ReadWaiting", |world| world.now += 1)); // no two readings are of one moment
+        world.scan_with("app", Hints { must_look: true, for_a_request: true, ..Hints::default() });
+        assert_eq!(world.verdict(), verdict, "{limit} {epss:?}");
+
+        // From now on whoever reads the findings asks Inspector too, so a second deployment waits for nothing.
+        world.scan_with("app", Hints { must_look: true, ..Hints::default() });
+        world.requests.clear();
+        let looks = world.did.iter().filter(|name| *name == "Look").count();
+        world.deploys(only_likely_ones(limit));
+        assert_eq!(world.verdict(), verdict);
+        assert_eq!(world.did.iter().filter(|name| *name == "Look").count(), looks);
+    }
+}
+
+#[test]
+fn a_policy_without_a_likelihood_is_judged_without_asking_for_one() {
+    let mut world = inspected(Some("0.02"));
+    world.deploys(asking(create("app"), |gate| gate.scan = AskedScan::Enhanced));
+    assert_eq!(world.verdict(), "FAILED ECR Image Scan found vulnerabilities.");
+    assert!(!world.heads[&digest("app")].needs_epss());
+}
+
+#[test]
+fn a_likelihood_that_never_comes_is_no_pass_and_no_verdict() {
+    let mut world = inspected(Some("0.02"));
+    let request = only_likely_ones("0.1");
+    world.deploys(request.clone());
+    // The second list takes longer than a function has, each time.
+    world.pages_left = usize::MAX;
+    while world.waits(&request) {
+        world.timer_rings();
+    }
+    assert!(world.verdict().starts_with("FAILED ECR image scan timed out"), "{}", world.verdict());
 }

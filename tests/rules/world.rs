@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ecr_scan_verifier::domain::finding::{Finding, Package, Rating};
+use ecr_scan_verifier::domain::finding::{Epss, Finding, Package, Rating};
 use ecr_scan_verifier::domain::head::{Child, Head};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
 use ecr_scan_verifier::domain::plan::Started;
@@ -72,6 +72,8 @@ pub struct World {
     /// What the scanner says of an image: in this order, the last one for ever.
     pub scans: BTreeMap<ImageDigest, VecDeque<Answered>>,
     pub coverage: Option<Coverage>,
+    /// What Inspector has for every finding, where it is asked.
+    pub epss: Option<Epss>,
     /// So often a reading runs out of time.
     pub pages_left: usize,
     pub read_on: Vec<PageToken>,
@@ -118,6 +120,7 @@ impl Default for World {
             on_demand_only: false,
             scans: BTreeMap::new(),
             coverage: None,
+            epss: None,
             pages_left: 0,
             read_on: Vec::new(),
             tags: BTreeMap::new(),
@@ -269,10 +272,16 @@ impl World {
                 self.read_on.push(from);
                 Saw::Done
             }
-            Do::Look { digest, .. } => {
+            Do::Look { digest, epss, .. } => {
                 let answers = self.scans.entry(digest).or_default();
                 let what = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
-                let what = what.unwrap_or(Answered::NoScan);
+                let mut what = what.unwrap_or(Answered::NoScan);
+                if let Answered::Findings(report) = &mut what
+                    && epss
+                {
+                    report.says_epss = true;
+                    report.findings.iter_mut().for_each(|finding| finding.epss = self.epss);
+                }
                 Saw::Answer(ScanAnswer { source: self.registry, what, coverage: self.coverage.clone(), pushed_at: None, read_at: at(self.now) })
             }
             Do::ReadPolicies { .. } => Saw::Policies(self.policies.clone()),

@@ -157,3 +157,27 @@ async fn whoever_breaks_the_glass_lets_one_image_into_one_stack_once() {
     again["RequestId"] = Value::Null;
     assert!(!story.ask(&pipeline.function("on-deploy"), again).await.is_success(), "it is used up");
 }
+
+#[tokio::test]
+async fn how_likely_findings_are_exploited_is_read_page_by_page_where_a_gate_asks_for_it() {
+    let story = Story::new().await;
+    // Each page takes all the time that there is, so that the reading goes on in message after message.
+    let pipeline = story.pipeline_where(&[("on-scan", "FAULT_READS_FOR_MS", "0")]).await;
+    story.scans.registry(Registry::Enhanced);
+    let image = story.push("payments-api", "1.4.2").await;
+    let found = Findings::of((0..60).map(|n| finding(format!("CVE-2024-{n:04}"), "CRITICAL").epss(0.0002 * f64::from(n))));
+    story.scans.say(&image.scanned, [Scan::Active(found.clone())]);
+    story.tell(&Event::inspected(&image, &found)).await;
+    story.verdict(&pipeline, &image, "BLOCK").await;
+    assert_eq!(story.scans.calls("ListFindings").len(), 0, "nobody has asked for it");
+
+    let on_deploy = pipeline.function("on-deploy");
+    let gate = |limit: &str| with(Gate::on(&image).enhanced().request(&pipeline), json!({ "exploit": { "epss": limit } }));
+    assert_eq!(story.ask(&on_deploy, gate("0.012")).await.data("Verdict"), "PASS");
+    assert!(story.scans.calls("ListFindings").len() >= 3, "60 findings are three of its pages");
+    let pages = story.scans.calls("ListFindings").len();
+    let refused = story.ask(&on_deploy, gate("0.0118")).await;
+    assert!(refused.reason().contains("CVE-2024-0059") && refused.reason().contains("EPSS 0.0118"), "{}", refused.reason());
+    assert!(!refused.reason().contains("CVE-2024-0058"), "{}", refused.reason());
+    assert_eq!(story.scans.calls("ListFindings").len(), pages, "another limit is judged on what is stored");
+}

@@ -91,9 +91,13 @@ function checkGraceDays({ graceDays }: PolicyProps): void {
 }
 
 function checkExploit({ exploit }: PolicyProps): void {
-  if (exploit && !exploit.exploitAvailable) {
+  const epss = exploit?.epss;
+  if (epss !== undefined && !Token.isUnresolved(epss) && !(epss >= 0 && epss <= 1)) {
+    throw new Error(`exploit.epss must be between 0 and 1, got ${epss}: it is the likelihood of an exploit from which on a finding blocks, as in 0.1.`);
+  }
+  if (exploit && !exploit.exploitAvailable && epss === undefined) {
     throw new Error(
-      'exploit must say which findings block: give exploitAvailable: true. Leave it out to block with and without a known exploit.',
+      'exploit must say which findings block: give exploitAvailable: true, or epss. Leave it out to block with and without a known exploit.',
     );
   }
 }
@@ -143,8 +147,16 @@ export function policyTexts(props: PolicyOptions) {
     maxFindings: maxFindings && Object.fromEntries(limits(maxFindings).map(([severity, most]) => [severity, Tokenization.stringifyNumber(most)])),
     blockAlways,
     graceDays: graceDays === undefined ? undefined : Tokenization.stringifyNumber(graceDays),
-    exploit: exploit && { exploitAvailable: flagText(exploit.exploitAvailable) },
+    exploit: exploit && {
+      exploitAvailable: flagText(exploit.exploitAvailable),
+      epss: exploit.epss === undefined ? undefined : likelihoodText(exploit.epss),
+    },
   };
+}
+
+/** As the functions read it: without an exponent, which JavaScript writes from seven decimals on. */
+function likelihoodText(epss: number): string {
+  return Token.isUnresolved(epss) ? Tokenization.stringifyNumber(epss) : epss.toFixed(12).replace(/\.?0+$/, '');
 }
 
 function limits(maxFindings: MaxFindings): [Severity, number][] {

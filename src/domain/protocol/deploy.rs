@@ -167,6 +167,8 @@ enum PendingWhy {
     State(ScanState),
     Unsettled,
     FindingsGone,
+    /// Nobody has asked yet how likely the findings are exploited.
+    NoEpss,
     /// The scan of that moment is older than the gate allows.
     TooOld(Timestamp),
 }
@@ -177,6 +179,7 @@ impl PendingWhy {
             Self::State(state) => NotYet::State(state),
             Self::Unsettled => NotYet::Unsettled,
             Self::FindingsGone => NotYet::FindingsGone,
+            Self::NoEpss => NotYet::NoEpss,
             Self::TooOld(at) => NotYet::TooOld(*at),
         }
     }
@@ -571,11 +574,15 @@ impl Deploy {
     /// What is known of one image, or what has to be found out first.
     fn see(&self, gate: &Gate, image: &Child, of: usize, now: Timestamp) -> Seen {
         let head = self.head(&image.digest);
-        let may_look = self.may_look(gate, of) && !self.known.looked.contains(&image.digest);
+        let needs_epss = gate.policy.needs_epss() || head.is_some_and(Head::needs_epss);
+        let has_looked = self.known.looked.contains(&image.digest);
+        let is_woken = matches!(self.run, Run::Woken { .. });
+        // How likely findings are exploited takes page after page of a second list: that is for on-scan.
+        let may_look = self.may_look(gate, of) && !has_looked && (is_woken || !needs_epss);
         let look = || {
-            let depth = if matches!(self.run, Run::Woken { .. }) { Depth::Whole } else { Depth::FirstPage };
+            let depth = if is_woken { Depth::Whole } else { Depth::FirstPage };
             let pushed_at = head.and_then(|head| head.pushed_at);
-            let effect = Do::Look { repository: gate.repository.clone(), digest: image.digest.clone(), depth, pushed_at, from: None };
+            let effect = Do::Look { repository: gate.repository.clone(), digest: image.digest.clone(), depth, pushed_at, from: None, epss: needs_epss };
             Seen::Missing(Box::new(if self.must_ask_stack() { self.stack_first() } else { (Asked::Look(image.digest.clone()), effect) }))
         };
         if let Some(source) = head.and_then(Head::source)
@@ -602,6 +609,10 @@ impl Deploy {
             }
             return if state.standing() == Standing::Unscanned { Seen::Unscanned(state) } else { Seen::NotYet(PendingWhy::State(state)) };
         };
+        if gate.policy.needs_epss() && !result.says_epss {
+            // Whoever brought the news did not know that somebody needs it.
+            return if is_woken && !has_looked { look() } else { Seen::NotYet(PendingWhy::NoEpss) };
+        }
         let by_facts = |facts: &Facts| judge(facts.findings(), &gate.policy, &gate.repository.name, now).blocking.len() as u64;
         let blocking = match (head.and_then(|head| head.blocking_under(&gate.policy, now)), self.facts(&image.digest)) {
             (Some(blocking), _) => blocking,

@@ -69,6 +69,8 @@ pub enum Do {
         pushed_at: Option<Timestamp>,
         /// Where an earlier reading ran out of time, to go on from there.
         from: Option<PageToken>,
+        /// Whether to ask Inspector as well how likely the findings are exploited.
+        epss: bool,
     },
     /// The policies of the deployments that live on this image.
     ReadPolicies {

@@ -178,7 +178,9 @@ impl Protocol for Scan {
                 }
                 self.at = At::Looking;
                 let pushed_at = self.head.as_ref().and_then(|head| head.pushed_at);
-                Do::Look { repository: self.repository.clone(), digest: self.digest.clone(), depth: Depth::Whole, pushed_at, from: self.hints.from.clone() }
+                let epss = self.policy.needs_epss() || self.head.as_ref().is_some_and(Head::needs_epss);
+                let (repository, digest, from) = (self.repository.clone(), self.digest.clone(), self.hints.from.clone());
+                Do::Look { repository, digest, depth: Depth::Whole, pushed_at, from, epss }
             }
             (At::Looking, Saw::Answer(answer)) => {
                 self.news.push(News::Scan(understand(answer)));

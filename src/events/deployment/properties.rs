@@ -518,7 +518,7 @@ mod tests {
             (json!({ "onUnscanned": "WARN" }), "`onUnscanned` is `WARN`; give block, warn or allow"),
             (json!({ "graceDays": "0" }), "`graceDays` is not between 1 and 365"),
             (json!({ "blockAlways": "CVE-1" }), "`blockAlways` is no list of texts"),
-            (json!({ "exploit": { "epss": "0.1" } }), "`exploit` has the member `epss`"),
+            (json!({ "exploit": { "epss": "0,1" } }), "`exploit.epss` is not between 0 and 1"),
             (json!({ "exemptions": [{ "id": "CVE-1", "until": "2026-12-31" }] }), "`exemptions[0].reason` is missing"),
             (json!({ "ignoreFindings": ["CVE-1"], "blockAlways": ["CVE-1"] }), "`blockAlways` names `CVE-1`"),
             (json!({ "failOnVulnerability": "yes" }), "`failOnVulnerability` is `yes`; give true or false"),
