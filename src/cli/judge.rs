@@ -327,6 +327,9 @@ impl Saved {
         let counts = if judgement.counts.is_empty() { "none".to_owned() } else { judgement.counts.to_string() };
         let mut lines = vec![format!("{verdict} ({})", policy.severity), format!("Scan: {}", self.scan()), format!("Findings: {counts}")];
         lines.extend(self.note.map(|note| format!("Note: {note}")));
+        if policy.needs_epss() && !self.findings.is_empty() && self.findings.iter().all(|finding| finding.epss.is_none()) {
+            lines.push("Note: nothing here has an EPSS score, as only list-findings gives it: every finding counts as likely to be exploited".to_owned());
+        }
         let mut list = |title: &str, findings: Vec<String>| {
             if !findings.is_empty() {
                 lines.push(format!("{title} ({}):", findings.len()));
@@ -391,6 +394,8 @@ struct Listed<'a> {
     installed_version: Option<&'a str>,
     fixed_version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    epss: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ignored_by: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<FindingStatus>,
@@ -441,6 +446,7 @@ impl<'a> Listed<'a> {
             package: package.map(|package| package.name.as_str()),
             installed_version: package.and_then(|package| package.version.as_deref()),
             fixed_version: package.and_then(|package| package.fixed_in.as_deref()),
+            epss: finding.epss.map(|epss| epss.to_string()),
             ignored_by: None,
             status: None,
             exempt_by: None,

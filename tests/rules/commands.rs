@@ -139,6 +139,16 @@ fn a_policy_can_be_a_file() {
     let (_, report) = judge(&["--policy", &exempting], &input);
     assert_eq!(report["blocking"].as_array().unwrap().len(), 2, "in another repository it excuses nothing");
 
+    let likely = file("likely.json", r#"{"exploit":{"epss":0.1}}"#);
+    let mut listed = inspectors("CVE-1", "CRITICAL", "ACTIVE");
+    listed["epss"] = json!({"score": 0.02});
+    assert_eq!(judge(&["--policy", &likely], &json!({"findings": [listed.clone()]})).0, 3, "unlikely to be exploited, and no proof of a scan");
+    listed["epss"]["score"] = json!(0.5);
+    let (exit, report) = judge(&["--policy", &likely], &json!({"findings": [listed]}));
+    assert_eq!((exit, report["blocking"][0]["epss"].as_str()), (2, Some("0.5")));
+    let (exit, stdout, _) = run(&["judge", "--policy", &likely, "-"], &input.to_string());
+    assert!(exit == 2 && stdout.contains("nothing here has an EPSS score"), "{stdout}");
+
     let unfixed = file("unfixed.json", r#"{"ignoreUnfixed":true}"#);
     for (arguments, input, says) in [
         (vec!["--policy", unfixed.as_str()], basic("COMPLETE", json!([])), "`ignoreUnfixed` needs what basic scanning does not say"),

@@ -285,6 +285,28 @@ fn two_children_that_end_in_one_moment_make_one_answer() {
 }
 
 #[test]
+fn an_image_of_several_indexes_is_read_once_for_all_of_them() {
+    let mut world = World::default();
+    world.scans("amd", [complete(BASIC, 50, &[])]).scans("arm", [complete(BASIC, 50, &[])]).scans("both", [status("PENDING")]);
+    let deployments = [("index-1", "amd"), ("index-2", "arm")].map(|(index, other)| {
+        let images = vec![child("both", "linux/386"), child(other, "linux/amd64")];
+        world.tags.insert(digest(index).to_string(), Resolved::Index(digest(index), images));
+        Request { request_id: index.into(), stack_id: format!("stack of {index}"), ..create(index) }
+    });
+    for request in &deployments {
+        world.deploys(request.clone());
+        assert!(world.waits(request));
+    }
+    world.did.clear();
+    world.scans("both", [complete(BASIC, 120, &[finding("CVE-1", "CRITICAL")])]);
+    world.now = 130;
+    world.scan_ends("both");
+    assert_eq!(world.sent.len(), 2);
+    assert!(world.sent.iter().all(|answer| answer.as_str().contains("CVE-1") && answer.as_str().contains("linux/386")), "{:?}", world.sent);
+    assert_eq!(world.did.iter().filter(|name| *name == "Look").count(), 1);
+}
+
+#[test]
 fn two_stacks_that_wait_for_one_image_get_different_answers() {
     let strict = create("app");
     let other = |policy: Policy| Request {
