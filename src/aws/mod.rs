@@ -7,6 +7,7 @@ pub mod cloudformation;
 pub mod deployments;
 pub mod ecr;
 pub mod inspector;
+pub mod outputs;
 pub mod queue;
 pub mod requests;
 pub mod verdicts;
@@ -85,6 +86,7 @@ pub struct Aws {
     pub queue: queue::Queue,
     pub stacks: cloudformation::Stacks,
     pub answers: cloudformation::Answers,
+    pub outputs: outputs::Outputs,
 }
 
 impl Aws {
@@ -103,6 +105,7 @@ impl Aws {
             queue: queue::Queue::new(config, &settings),
             stacks: cloudformation::Stacks::new(config),
             answers: cloudformation::Answers::new(),
+            outputs: outputs::Outputs::new(config),
             role_may_be_fresh: AtomicBool::new(false),
             settings,
         }

@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::deployments::{NEWEST, data_row, policy_row};
 use super::{Settings, missing, why};
 use crate::domain::image::{ImageDigest, Repository};
+use crate::domain::outputs::Progress;
 use crate::domain::protocol::Why;
 use crate::domain::protocol::wake::lease;
 use crate::domain::request::{Admission, Answer, Counted, Glass, Record, Request, Stage, Stored, Waiting, image_row};
@@ -82,6 +83,8 @@ impl Requests {
             stage: stage(&item).ok_or_else(|| missing(&attempt, "stage in its item"))?,
             images: text(&item, "images").map(|images| serde_json::from_str(&images)).transpose().map_err(unreadable)?,
             timer: number(&item, "timer_seq").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            told: text(&item, "told").map(|told| serde_json::from_str(&told)).transpose().map_err(unreadable)?,
+            progress: text(&item, "outputs").map(|progress| serde_json::from_str(&progress)).transpose().map_err(unreadable)?.unwrap_or_default(),
         }))
     }
 
@@ -96,6 +99,9 @@ impl Requests {
         set("verdict", AttributeValue::S(record.verdict.clone()));
         if let Some(digest) = record.admitted.as_ref().and_then(|admission| admission.digests.first()) {
             set("digest", AttributeValue::S(digest.to_string()));
+        }
+        if let Some(told) = told(request, record) {
+            set("told", told);
         }
         let mut items = vec![put(new_item(&self.table, item))];
         items.extend(self.decision(request, record));
@@ -134,10 +140,15 @@ impl Requests {
     /// Stores the answer of an open request, and what is deployed from now on, unless one is stored already.
     pub async fn claim(&self, request: &Request, record: &Record) -> Result<Recorded, Why> {
         let attempt = format!("record the decision for {}", request.stack_key());
+        let told = told(request, record);
         let update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(key(&request.request_id)))
-            .update_expression("SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict")
+            .update_expression(if told.is_some() {
+                "SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict, told = :told"
+            } else {
+                "SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict"
+            })
             .condition_expression("#state = :open AND attribute_not_exists(answer)")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":claimed", AttributeValue::S("claimed".to_owned()))
@@ -146,6 +157,10 @@ impl Requests {
             .expression_attribute_values(":lease", milliseconds(lease(record.decided_at)))
             .expression_attribute_values(":verdict", AttributeValue::S(record.verdict.clone()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let update = match told {
+            Some(told) => update.expression_attribute_values(":told", told),
+            None => update,
+        };
         let mut items = vec![TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()];
         items.extend(self.decision(request, record));
         self.transact(items, request.asked_at, &attempt).await
@@ -178,6 +193,50 @@ impl Requests {
             .condition_expression("timer_seq < :to")
             .expression_attribute_values(":to", AttributeValue::N(to.to_string()));
         self.unless_lost(update.send().await, format!("note the timer of request {request_id}"))
+    }
+
+    /// Takes the outputs of a request upon itself. `false`: somebody else has, and may still be at it.
+    pub async fn take_outputs(&self, request_id: &str, until: Timestamp, now: Timestamp) -> Result<bool, Why> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(request_id)))
+            .update_expression("SET outputs_until = :until")
+            .condition_expression("attribute_exists(#key) AND (attribute_not_exists(outputs_until) OR outputs_until <= :now)")
+            .expression_attribute_names("#key", "key")
+            .expression_attribute_values(":until", milliseconds(until))
+            .expression_attribute_values(":now", milliseconds(now));
+        self.unless_lost(update.send().await, format!("take over the outputs of request {request_id}"))
+    }
+
+    /// Remembers how far the outputs of a request are; in the history too, once they are settled.
+    pub async fn note_outputs(&self, request: &Request, decided_at: Timestamp, progress: &Progress, settled: bool, ends: bool) -> Result<(), Why> {
+        let attempt = format!("note the outputs of request {}", request.request_id);
+        let text = AttributeValue::S(serde_json::to_string(progress).expect("texts are JSON"));
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(&request.request_id)))
+            .update_expression(if ends { "SET outputs = :outputs REMOVE outputs_until" } else { "SET outputs = :outputs" })
+            .condition_expression("attribute_exists(#key)")
+            .expression_attribute_names("#key", "key")
+            .expression_attribute_values(":outputs", text.clone());
+        // What its `ttl` has taken away meanwhile has nothing left to say.
+        self.unless_lost(update.send().await, attempt.clone())?;
+        if settled {
+            let update = self
+                .client
+                .update_item()
+                .table_name(&self.deployments)
+                .set_key(Some(self.row(request, decision_row(decided_at, &request.request_id))))
+                .update_expression("SET outputs = :outputs")
+                .condition_expression("attribute_exists(verdict)")
+                .expression_attribute_values(":outputs", text);
+            self.unless_lost(update.send().await, attempt)?;
+        }
+        Ok(())
     }
 
     fn unless_lost<T>(&self, outcome: Result<T, aws_sdk_dynamodb::error::SdkError<UpdateItemError>>, attempt: String) -> Result<bool, Why> {
@@ -397,9 +456,7 @@ impl Requests {
     }
 
     fn decision_item(&self, request: &Request, record: &Record) -> Put {
-        // Always as many digits, or the order of the keys would not be that of time.
-        let decided_at = record.decided_at.strftime("%Y-%m-%dT%H:%M:%S%.9fZ");
-        let mut item = self.row(request, format!("decision#{decided_at}#{}", request.request_id));
+        let mut item = self.row(request, decision_row(record.decided_at, &request.request_id));
         let mut set = |name: &str, value: String| item.insert(name.to_owned(), AttributeValue::S(value));
         set("verdict", record.verdict.clone());
         set("why", record.why.clone());
@@ -464,6 +521,18 @@ impl Requests {
     fn deployment(&self, item: HashMap<String, AttributeValue>) -> Put {
         Put::builder().table_name(&self.deployments).set_item(Some(item)).build().expect("table and item are set")
     }
+}
+
+/// What the outputs are made of, where there are any.
+fn told(request: &Request, record: &Record) -> Option<AttributeValue> {
+    let has_outputs = request.gate.as_ref().is_ok_and(|gate| gate.outputs.is_some());
+    let told = record.told.as_ref().filter(|_| has_outputs)?;
+    Some(AttributeValue::S(serde_json::to_string(told).expect("texts are JSON")))
+}
+
+fn decision_row(decided_at: Timestamp, request_id: &str) -> String {
+    // Always as many digits, or the order of the keys would not be that of time.
+    format!("decision#{}#{request_id}", decided_at.strftime("%Y-%m-%dT%H:%M:%S%.9fZ"))
 }
 
 fn new_item(table: &str, item: HashMap<String, AttributeValue>) -> Put {

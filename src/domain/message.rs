@@ -56,6 +56,11 @@ pub fn found_vulnerabilities(blocked: &Blocked<'_>) -> Reason {
     Reason { opening, list: list.unwrap_or_default(), of: *blocking, closing: closing.join("\n") }
 }
 
+/// The original construct's five lines about what blocks, without ours.
+pub fn objection(reason: &Reason) -> String {
+    reason.opening.split("\n\n").next().unwrap_or_default().to_owned()
+}
+
 /// What a policy says beyond severities, and what is excused by it, in a line each.
 fn beyond_severity(judgement: &Judgement<'_>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -79,7 +84,7 @@ fn beyond_severity(judgement: &Judgement<'_>) -> Vec<String> {
 }
 
 /// The counts as the original construct prints them: it knows no UNTRIAGED, nor any word that ECR does not document.
-fn originals(counts: &Counts) -> String {
+pub fn originals(counts: &Counts) -> String {
     let known = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED"];
     let parts: Vec<String> = counts.iter().filter(|(word, _)| known.contains(word)).map(|(word, count)| format!("{word}: {count}")).collect();
     parts.join(", ")

@@ -6,6 +6,7 @@ pub mod image;
 pub mod judge;
 pub mod manifest;
 pub mod message;
+pub mod outputs;
 pub mod plan;
 pub mod policy;
 pub mod protocol;

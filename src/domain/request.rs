@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::head::Child;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
+use super::outputs::{Outputs, Progress, Told};
 use super::policy::Policy;
 use super::response_url::ResponseUrl;
 
@@ -87,6 +88,9 @@ pub struct Gate {
     pub on_block: OnBlock,
     pub suppress_on_rollback: bool,
     pub polling_timeout_s: u32,
+    /// What is to be written once the request is answered.
+    #[serde(default)]
+    pub outputs: Option<Outputs>,
 }
 
 impl Gate {
@@ -311,6 +315,8 @@ pub struct Record {
     pub why: String,
     /// What lets an image through that would be refused; used up by this.
     pub glass: Option<Glass>,
+    /// For whoever writes the outputs, where there are any.
+    pub told: Option<Told>,
 }
 
 /// Somebody has taken it upon themselves to let one image into one stack, once, whatever its scan says.
@@ -351,6 +357,9 @@ pub struct Stored {
     pub images: Option<Counted>,
     /// The number of the timer that is under way.
     pub timer: u32,
+    /// What its outputs are made of, and how far they are.
+    pub told: Option<Told>,
+    pub progress: Progress,
 }
 
 /// How far a request is.

@@ -111,6 +111,7 @@ fn gate(properties: GateProperties, here: &Here) -> Result<Gate, String> {
         on_block: properties.on_block,
         suppress_on_rollback: properties.suppress_error_on_rollback,
         polling_timeout_s: properties.polling_timeout_s,
+        outputs: properties.outputs,
     })
 }
 

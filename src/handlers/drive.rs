@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::error::HandlerError;
 use super::metrics::{self, Unit};
@@ -11,6 +11,7 @@ use crate::aws::Aws;
 use crate::aws::ecr::Read;
 use crate::aws::requests::Recorded;
 use crate::aws::verdicts::{Begun, Written};
+use crate::domain::outputs::summary_of;
 use crate::domain::protocol::{Depth, Do, Outcome, PageToken, Protocol, Saw, Why};
 use crate::domain::scan::{Answer as ScanAnswer, Answered, Report, ScanSource, leaves_open};
 use crate::events::ours::Ours;
@@ -58,6 +59,21 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
     match (effect, saw) {
         (Do::Record { request, record, .. } | Do::Claim { request, record }, Saw::Done) => {
             metrics::decision(pipeline, &record.verdict, record.decided_at.duration_since(request.asked_at).as_secs());
+            let has_logs = request.gate.as_ref().is_ok_and(|gate| gate.outputs.as_ref().is_some_and(|outputs| outputs.logs.is_some()));
+            if let Some(told) = record.told.as_ref().filter(|_| !has_logs)
+                && let Some(summary) = summary_of(request, told)
+            {
+                info!(request_id = request.request_id, digest = %told.digest, stack = request.stack_name(), "summary:\n{summary}");
+            }
+        }
+        (Do::WriteLogs { .. } | Do::StartExport { .. } | Do::ReadExport { .. } | Do::PlaceExport { .. } | Do::Publish { .. }, Saw::Failed(_)) => {
+            metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
+        }
+        (Do::NoteOutputs { request, progress, settled: true, ends: true, .. }, Saw::Done) => {
+            if let Some(why) = progress.sbom.as_ref().filter(|sbom| !sbom.starts_with("s3://")) {
+                metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
+                warn!(request_id = request.request_id, stack = request.stack_name(), "{why}");
+            }
         }
         (Do::Register { .. }, Saw::Done) => metrics::count(pipeline, "ParkedRequests", 1, Unit::Count),
         _ => {}
@@ -163,6 +179,32 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             Saw::Done
         }
         Do::AdvanceTimer { request_id, to } => won(aws.requests.advance_timer(&request_id, to).await?),
+        Do::SendOutputs { request_id, after } => {
+            aws.queue.send(Ours::Outputs { request_id }.to_json(), after).await?;
+            Saw::Done
+        }
+        Do::TakeOutputs { request_id, until } => won(aws.requests.take_outputs(&request_id, until, Timestamp::now()).await?),
+        Do::WriteLogs { role_arn, logs } => {
+            aws.outputs.write(&role_arn, logs).await?;
+            Saw::Done
+        }
+        Do::StartExport { role_arn, image_arn, sbom, prefix } => Saw::Export(aws.outputs.start_export(&role_arn, &image_arn, &sbom, &prefix).await?),
+        Do::ReadExport { role_arn, report_id } => Saw::ExportIs(aws.outputs.export(&role_arn, &report_id).await?),
+        Do::PlaceExport { role_arn, from, to } => {
+            if aws.outputs.place(&role_arn, &from, &to).await? {
+                Saw::Done
+            } else {
+                Saw::NoFile
+            }
+        }
+        Do::Publish { role_arn, topic_arn, message } => {
+            aws.outputs.publish(&role_arn, &topic_arn, message).await?;
+            Saw::Done
+        }
+        Do::NoteOutputs { request, decided_at, progress, settled, ends } => {
+            aws.requests.note_outputs(&request, decided_at, &progress, settled, ends).await?;
+            Saw::Done
+        }
         Do::StartScan { repository, digest } => Saw::Started(aws.ecr.start_scan(&repository, &digest).await?),
         Do::Finish(outcome) => unreachable!("the loop ends with {outcome:?}"),
     })
@@ -212,6 +254,14 @@ fn name(effect: &Do) -> &'static str {
         Do::AdvanceTimer { .. } => "note the timer",
         Do::StartScan { .. } => "start a scan",
         Do::CloseDeployments { .. } => "close the deployments",
+        Do::SendOutputs { .. } => "have the outputs written",
+        Do::TakeOutputs { .. } => "take the outputs over",
+        Do::WriteLogs { .. } => "write the logs",
+        Do::StartExport { .. } => "start the SBOM export",
+        Do::ReadExport { .. } => "ask after the SBOM export",
+        Do::PlaceExport { .. } => "put the SBOM in its place",
+        Do::Publish { .. } => "send the message",
+        Do::NoteOutputs { .. } => "note the outputs",
         Do::LookAgain { .. } => "look again later",
         Do::Finish(_) => "finish",
     }

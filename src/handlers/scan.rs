@@ -14,6 +14,7 @@ use crate::domain::head::EventCounts;
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::protocol::PageToken;
 use crate::domain::protocol::deploy::Home;
+use crate::domain::protocol::outputs::Outputs;
 use crate::domain::protocol::scan::{Hints, Scan};
 use crate::domain::protocol::wake::{By, Wake};
 use crate::events::ours::Ours;
@@ -45,6 +46,7 @@ async fn look_after(aws: &Aws, request_id: String, events: &[Event], here: &Here
     for event in events {
         last = match event {
             Event::DeploymentGivenUp { request, why } => given_up(request, why, aws, here).await?,
+            Event::Ours(Ours::Outputs { .. }) => drive(Outputs::new(request_id.clone(), aws.settings.pipeline.clone()), aws).await?,
             Event::Ours(Ours::Timer { n, .. }) => {
                 drive(Wake::new(request_id.clone(), By::Timer(*n), here.home.clone(), aws.settings.policy.clone()), aws).await?
             }
@@ -65,7 +67,7 @@ fn subject(event: &Event) -> Option<Subject> {
         | Event::ImageRestored { about } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
         Event::Ours(Ours::LookAgain { digest, repository, .. }) => Some(Subject::Image(digest.clone(), repository.clone())),
         Event::Ours(Ours::RestOfRead { digest, repository, .. }) => Some(Subject::Image(digest.clone(), repository.clone())),
-        Event::Ours(Ours::Timer { request_id, .. }) => Some(Subject::Request(request_id.clone())),
+        Event::Ours(Ours::Timer { request_id, .. } | Ours::Outputs { request_id }) => Some(Subject::Request(request_id.clone())),
         Event::DeploymentGivenUp { request, .. } => Some(Subject::Request(request.request_id.clone())),
         _ => None,
     }

@@ -323,6 +323,8 @@ impl Parking {
             stage: self.stage(item.stage),
             images: item.has_images.then(|| asked.counted.clone()),
             timer: u32::from(item.timer),
+            told: None,
+            progress: Default::default(),
         }
     }
 

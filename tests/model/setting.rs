@@ -214,6 +214,7 @@ impl Setting {
                 on_block: OnBlock::Fail,
                 suppress_on_rollback: true,
                 polling_timeout_s: patience.unsigned_abs(),
+                outputs: None,
             }),
             named: Named { repository: "app".into(), image: reference.to_string() },
         };

@@ -119,6 +119,7 @@ fn gate(tag: &str, digest_at_synth: Option<&str>) -> GateProperties {
         on_block: OnBlock::Fail,
         suppress_error_on_rollback: true,
         polling_timeout_s: 840,
+        outputs: None,
     }
 }
 
@@ -262,7 +263,7 @@ fn samples() -> BTreeMap<&'static str, Holds> {
         ),
         (
             "deploy-create-with-an-unknown-property.json",
-            request(|request| assert!(request.gate().unwrap_err().to_string().contains("does not know the property `layout`"))),
+            request(|request| assert!(request.gate().unwrap_err().to_string().contains("does not know the property `encoding`"))),
         ),
         (
             "deploy-create-without-properties.json",

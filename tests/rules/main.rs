@@ -7,6 +7,7 @@ mod deploying;
 mod events;
 mod judging;
 mod messages;
+mod outputs;
 mod scanning;
 mod states;
 mod truth;

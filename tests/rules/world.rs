@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, VecDeque};
 use ecr_scan_verifier::domain::finding::{Epss, Finding, Package, Rating};
 use ecr_scan_verifier::domain::head::{Child, Head};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
+use ecr_scan_verifier::domain::outputs::{Log, Message, Progress};
 use ecr_scan_verifier::domain::plan::Started;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::deploy::{Deploy, Home};
+use ecr_scan_verifier::domain::protocol::outputs::Outputs;
 use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
 use ecr_scan_verifier::domain::protocol::wake::{By, Wake, lease};
-use ecr_scan_verifier::domain::protocol::{Do, Outcome, PageToken, Protocol, Resolved, Saw, Why};
+use ecr_scan_verifier::domain::protocol::{Do, ExportState, Outcome, PageToken, Protocol, Resolved, Saw, Why};
 use ecr_scan_verifier::domain::request::{
     Answer, AskedScan, Data, Forward, Gate, Glass, Named, OnBlock, OnUnscanned, Record, Request, RequestKind, Row, Rows, Stage, Stored, Waiting, image_row,
 };
@@ -102,6 +104,16 @@ pub struct World {
     pub timers: Vec<(String, u32, i64)>,
     pub started: Vec<ImageDigest>,
     pub starting: Started,
+    /// Who wants something written, and how soon.
+    pub to_write: Vec<(String, SignedDuration)>,
+    pub writing_until: Timestamp,
+    pub logs: Vec<Log>,
+    pub published: Vec<(String, Message)>,
+    /// Of which image, and where to.
+    pub exports: Vec<(String, String)>,
+    pub export: ExportState,
+    pub export_is_empty: bool,
+    pub placed: Vec<(String, String)>,
     /// The names of the effects, in order.
     pub did: Vec<String>,
     /// Effects that fail, by the beginning of their name.
@@ -142,6 +154,14 @@ impl Default for World {
             timers: Vec::new(),
             started: Vec::new(),
             starting: Started::Yes,
+            to_write: Vec::new(),
+            writing_until: Timestamp::MIN,
+            logs: Vec::new(),
+            published: Vec::new(),
+            exports: Vec::new(),
+            export: ExportState::Running,
+            export_is_empty: false,
+            placed: Vec::new(),
             did: Vec::new(),
             broken: Vec::new(),
             kill_at: None,
@@ -183,6 +203,11 @@ impl World {
 
     pub fn wakes(&mut self, request_id: &str, by: By) -> Outcome {
         self.drive(Wake::new(request_id.to_owned(), by, home(), Policy::default()))
+    }
+
+    /// Somebody writes what this request wants written.
+    pub fn writes(&mut self, request_id: &str) -> Outcome {
+        self.drive(Outputs::new(request_id.to_owned(), "demo".to_owned()))
     }
 
     /// The next timer rings.
@@ -325,7 +350,19 @@ impl World {
                 if let Some(stored) = self.requests.get(&id) {
                     return Saw::AlreadyStored(stored.stage.clone());
                 }
-                self.requests.insert(id, Stored { request: *request, url: Some(url), due, stage: Stage::Open, images: Some(images), timer: 1 });
+                self.requests.insert(
+                    id,
+                    Stored {
+                        request: *request,
+                        url: Some(url),
+                        due,
+                        stage: Stage::Open,
+                        images: Some(images),
+                        timer: 1,
+                        told: None,
+                        progress: Progress::default(),
+                    },
+                );
                 Saw::Done
             }
             Do::Claim { request, record } => match self.requests.get(&request.request_id).cloned() {
@@ -374,6 +411,42 @@ impl World {
                 self.started.push(digest);
                 Saw::Started(self.starting)
             }
+            Do::SendOutputs { request_id, after } => {
+                self.to_write.push((request_id, after));
+                Saw::Done
+            }
+            Do::TakeOutputs { .. } if self.writing_until > at(self.now) => Saw::Lost,
+            Do::TakeOutputs { until, .. } => {
+                self.writing_until = until;
+                Saw::Done
+            }
+            Do::WriteLogs { logs, .. } => {
+                self.logs.extend(logs);
+                Saw::Done
+            }
+            Do::StartExport { image_arn, prefix, .. } => {
+                self.exports.push((image_arn, prefix));
+                Saw::Export(format!("report-{}", self.exports.len()))
+            }
+            Do::ReadExport { .. } => Saw::ExportIs(self.export),
+            Do::PlaceExport { to, .. } => {
+                if self.export_is_empty {
+                    return Saw::NoFile;
+                }
+                self.placed.push(to);
+                Saw::Done
+            }
+            Do::Publish { topic_arn, message, .. } => {
+                self.published.push((topic_arn, message));
+                Saw::Done
+            }
+            Do::NoteOutputs { request, progress, ends, .. } => {
+                self.requests.get_mut(&request.request_id).expect("it was stored").progress = progress;
+                if ends {
+                    self.writing_until = Timestamp::MIN;
+                }
+                Saw::Done
+            }
             Do::Finish(outcome) => unreachable!("{outcome:?}"),
         }
     }
@@ -415,7 +488,8 @@ impl World {
         self.decided.push(record.verdict);
         let images = self.requests.get(&request.request_id).and_then(|stored| stored.images.clone());
         let stage = Stage::Claimed { answer: record.answer, lease_until: lease(record.decided_at) };
-        self.requests.insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1 });
+        self.requests
+            .insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1, told: record.told, progress: Progress::default() });
         Saw::Done
     }
 }
@@ -474,6 +548,7 @@ fn request(kind: RequestKind, image: ImageRef) -> Request {
             on_block: OnBlock::Fail,
             suppress_on_rollback: true,
             polling_timeout_s: 840,
+            outputs: None,
         }),
     }
 }

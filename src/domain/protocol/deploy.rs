@@ -21,6 +21,7 @@ use crate::domain::head::{AskedFor, Child, Head, Kind, News};
 use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::judge::judge;
 use crate::domain::message::{self, Blocked, NotYet};
+use crate::domain::outputs::{Scanned, Told};
 use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
 use crate::domain::request::{
@@ -104,6 +105,8 @@ struct Known {
     glass: Option<Option<Glass>>,
     /// Whether an earlier delivery has stored the request.
     stored: Option<bool>,
+    /// What the decision rests on, where somebody is to be told of it.
+    told: Option<Told>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -120,6 +123,7 @@ enum Doing {
     Putting {
         mark: bool,
     },
+    SendingOutputs,
     Marking,
     Closing,
 }
@@ -223,6 +227,8 @@ impl Deploy {
     }
 
     fn ask(&mut self, asked: Asked, effect: Do) -> Do {
+        // Decided when this is known, and told then.
+        self.known.told = None;
         self.doing = Doing::Gathering(asked);
         effect
     }
@@ -350,6 +356,7 @@ impl Deploy {
             }
             let also = seen.iter().filter(|(_, seen)| matches!(seen, Seen::Block { .. })).count() - 1;
             let reason = self.blocked(gate, image, *source, *blocking, also, now);
+            self.tell(images, "BLOCK", Some(message::objection(&reason)), now);
             return self.refuse(reason, "BLOCK", now);
         }
         if let Some((image, Seen::Unscanned(state))) = find(|seen| matches!(seen, Seen::Unscanned(_))) {
@@ -366,6 +373,17 @@ impl Deploy {
             (None, Some(_)) => "UNSCANNED",
             (None, None) => "PASS",
         };
+        let mut objection = None;
+        if let Some((image, Seen::Block { source, blocking, .. })) = find(|seen| matches!(seen, Seen::Block { .. })) {
+            // Its counts leave out what is ignored, which takes the findings.
+            if self.has_outputs()
+                && let Some(effect) = self.facts_for_message(gate, image)
+            {
+                return effect;
+            }
+            objection = Some(message::objection(&self.blocked(gate, image, *source, *blocking, 0, now)));
+        }
+        self.tell(images, verdict, objection, now);
         // The oldest scan of an index's images is how old the whole verdict is.
         let scanned_at = seen.iter().filter_map(|(_, seen)| match seen {
             Seen::Pass(at) => *at,
@@ -711,6 +729,8 @@ impl Deploy {
 
     /// Answers a rollback from the record: what it returns to has been let through before.
     fn roll_back(&mut self, now: Timestamp) -> Do {
+        // Nothing was judged for it, so nobody is told of anything.
+        self.known.told = None;
         let gate = self.request.gate.clone().ok().filter(|gate| self.is_at_home(gate));
         let policy = gate.as_ref().map(|gate| gate.policy.clone());
         let data = match (self.known.data.clone(), &gate, &self.known.resolved) {
@@ -766,12 +786,13 @@ impl Deploy {
             verdict: verdict.to_owned(),
             why: glass.as_ref().map(|glass| glass.reason.clone()).unwrap_or_default(),
             glass,
+            told: None,
         })
     }
 
     fn record(&mut self, record: Record) -> Do {
         self.verdict = record.verdict.clone();
-        let record = Box::new(record);
+        let record = Box::new(Record { told: self.known.told.take(), ..record });
         match self.run {
             Run::Delivered | Run::GivenUp { .. } => {
                 self.doing = Doing::Recording(record.clone());
@@ -782,6 +803,31 @@ impl Deploy {
                 Do::Claim { request: Box::new(self.request.clone()), record }
             }
         }
+    }
+
+    fn has_outputs(&self) -> bool {
+        self.request.gate.as_ref().is_ok_and(|gate| gate.outputs.is_some())
+    }
+
+    /// What was judged, for whoever writes the outputs.
+    fn tell(&mut self, images: &Counted, verdict: &str, objection: Option<String>, now: Timestamp) {
+        let Ok(gate) = &self.request.gate else { return };
+        let scanned = images.images.iter().filter_map(|image| {
+            let (result, _) = self.head(&image.digest)?.complete()?;
+            let judged = self.facts(&image.digest).flatten().map(|facts| judge(facts.findings(), &gate.policy, &gate.repository.name, now).counts);
+            Some(Scanned {
+                counts: judged.unwrap_or_else(|| result.counts.clone()),
+                image: image.clone(),
+                source: result.source,
+                status: result.status.clone(),
+                completed_at: result.completed_at,
+                facts: result.facts.clone(),
+            })
+        });
+        let images_told = scanned.collect();
+        let has_waited = matches!(self.run, Run::Woken { .. });
+        self.known.told =
+            Some(Told { digest: images.digest.clone(), images: images_told, verdict: verdict.to_owned(), decided_at: now, has_waited, objection });
     }
 
     fn put(&mut self, answer: Answer) -> Do {
@@ -811,6 +857,7 @@ impl Deploy {
 
     /// A newer request of this resource has been decided meanwhile. This one is answered, and changes nothing.
     fn superseded(&mut self, now: Timestamp) -> Do {
+        self.known.told = None;
         self.known.superseded = true;
         self.record(Record::refused(&self.request, message::superseded(), "SUPERSEDED", now))
     }
@@ -1058,7 +1105,12 @@ impl Protocol for Deploy {
                 self.decide(now)
             }
             (Doing::Claiming(_), Saw::AlreadyStored(_)) => Do::Finish(Outcome::Done("somebody else has answered".to_owned())),
-            (Doing::Putting { mark: true }, Saw::Done) => {
+            // Before the mark: until then somebody comes again.
+            (Doing::Putting { mark: true }, Saw::Done) if self.has_outputs() => {
+                self.doing = Doing::SendingOutputs;
+                Do::SendOutputs { request_id: self.request.request_id.clone(), after: SignedDuration::ZERO }
+            }
+            (Doing::Putting { mark: true } | Doing::SendingOutputs, Saw::Done) => {
                 self.doing = Doing::Marking;
                 Do::MarkAnswered { request_id: self.request.request_id.clone() }
             }

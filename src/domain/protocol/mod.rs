@@ -5,6 +5,7 @@
 //!
 //! - [`deploy`]: CloudFormation asks. Answered at once, or stored to wait.
 //! - [`scan`]: there is news of an image. Remembered; then whoever waits for it is woken.
+//! - [`outputs`]: a request has been answered, and wants something written.
 //! - [`wake`]: one waiting request is looked at: its image has news, its timer rings, a newer request replaces it, or its time
 //!   is up.
 //!
@@ -16,6 +17,7 @@
 //! than sending an answer can take, and clocks may differ by the rest.
 
 pub mod deploy;
+pub mod outputs;
 pub mod remember;
 pub mod scan;
 pub mod wake;
@@ -24,6 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::head::Head;
 use super::image::{ImageDigest, ImageRef, Repository};
+use super::outputs::{Log, Message, Progress, SbomTo};
 use super::plan::Started;
 use super::policy::Policy;
 use super::request::{Answer, Counted, Data, Forward, Glass, Record, Request, Rows, Stage, Stored, Waiting};
@@ -196,7 +199,61 @@ pub enum Do {
         repository: Repository,
         digest: ImageDigest,
     },
+    /// A message to ourselves: write what this request wants written.
+    SendOutputs {
+        request_id: String,
+        after: SignedDuration,
+    },
+    /// Whoever has it writes the outputs; two would send the message twice.
+    TakeOutputs {
+        request_id: String,
+        until: Timestamp,
+    },
+    WriteLogs {
+        role_arn: String,
+        logs: Vec<Log>,
+    },
+    /// Have Inspector write the SBOM of exactly this image.
+    StartExport {
+        role_arn: String,
+        image_arn: String,
+        sbom: SbomTo,
+        prefix: String,
+    },
+    ReadExport {
+        role_arn: String,
+        report_id: String,
+    },
+    /// Put the one file under `from` where it is to stay.
+    PlaceExport {
+        role_arn: String,
+        from: (String, String),
+        to: (String, String),
+    },
+    Publish {
+        role_arn: String,
+        topic_arn: String,
+        message: Message,
+    },
+    /// How far the outputs are. `settled`: as far as they get, so the decision's own record says so too. `ends`: whoever had
+    /// them lets go of them.
+    NoteOutputs {
+        request: Box<Request>,
+        decided_at: Timestamp,
+        progress: Progress,
+        settled: bool,
+        ends: bool,
+    },
     Finish(Outcome),
+}
+
+/// How far an export of Inspector's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExportState {
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
 }
 
 /// The scanner's name for the next page.
@@ -239,6 +296,11 @@ pub enum Saw {
     Forward(Option<Forward>),
     Glass(Option<Glass>),
     Started(Started),
+    /// The report that Inspector writes.
+    Export(String),
+    ExportIs(ExportState),
+    /// Inspector calls an export done, and there is no file.
+    NoFile,
     Done,
     /// Somebody else has written the row, which is now this.
     Conflict(Option<Box<Head>>),

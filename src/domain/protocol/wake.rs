@@ -60,6 +60,8 @@ pub struct Wake {
     pipelines: Policy,
     by: By,
     at: At,
+    /// Whether whoever claimed it may have died before it had its outputs written.
+    has_outputs: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,12 +75,13 @@ enum At {
     Claiming(Option<ResponseUrl>, Answer),
     TakingLease(Option<ResponseUrl>, Answer),
     Putting,
+    SendingOutputs,
     Marking,
 }
 
 impl Wake {
     pub fn new(request_id: String, by: By, home: Home, pipelines: Policy) -> Self {
-        Self { request_id, home, pipelines, by, at: At::Start }
+        Self { request_id, home, pipelines, by, at: At::Start, has_outputs: false }
     }
 
     fn read(&mut self, stored: Box<Stored>, now: Timestamp) -> Do {
@@ -102,6 +105,7 @@ impl Wake {
             Stage::Claimed { lease_until, .. } if now < *lease_until => done("somebody is sending the answer"),
             Stage::Claimed { .. } if now.duration_since(stored.due) > URL_IS_GOOD_FOR => self.mark(),
             Stage::Claimed { answer, .. } => {
+                self.has_outputs = stored.told.is_some();
                 self.at = At::TakingLease(stored.url.clone(), answer.clone());
                 Do::TakeLease { request_id: self.request_id.clone(), until: lease(now) }
             }
@@ -149,7 +153,7 @@ impl Record {
     pub fn refused(request: &crate::domain::request::Request, reason: Reason, verdict: &str, now: Timestamp) -> Self {
         let why = reason.opening.lines().next().unwrap_or_default().to_owned();
         let answer = Answer::new(request, &Ruling::Failed(reason));
-        Self { answer, decided_at: now, admitted: None, replaced: Vec::new(), after: None, verdict: verdict.to_owned(), why, glass: None }
+        Self { answer, decided_at: now, admitted: None, replaced: Vec::new(), after: None, verdict: verdict.to_owned(), why, glass: None, told: None }
     }
 }
 
@@ -185,7 +189,11 @@ impl Protocol for Wake {
             (At::Claiming(..), Saw::AlreadyStored(_)) => done("somebody else has answered"),
             (At::TakingLease(url, answer), Saw::Done) => self.put(url, answer),
             (At::TakingLease(..), Saw::Lost) => done("somebody else sends the answer"),
-            (At::Putting, Saw::Done) => self.mark(),
+            (At::Putting, Saw::Done) if self.has_outputs => {
+                self.at = At::SendingOutputs;
+                Do::SendOutputs { request_id: self.request_id.clone(), after: SignedDuration::ZERO }
+            }
+            (At::Putting | At::SendingOutputs, Saw::Done) => self.mark(),
             (At::Marking, Saw::Done | Saw::Failed(_)) => done("answered"),
             (_, Saw::Failed(why)) => Do::Finish(Outcome::Redeliver(why)),
             (at, saw) => Do::Finish(Outcome::Redeliver(Why::new(format!("{saw:?} in {at:?}")))),

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value};
 
 use crate::domain::image::{ImageDigest, ImageRef, Repository, sha256_hex};
+use crate::domain::outputs::{Layout, LogsTo, Outputs, SbomFormat, SbomTo};
 use crate::domain::policy::{BEYOND_SEVERITY, BadPolicy, Policy};
 use crate::domain::request::{AskedScan, OnBlock, OnUnscanned};
 use crate::events::members::{kind_of, shown};
@@ -41,6 +42,7 @@ pub struct GateProperties {
     pub on_block: OnBlock,
     pub suppress_error_on_rollback: bool,
     pub polling_timeout_s: u32,
+    pub outputs: Option<Outputs>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +102,20 @@ impl GateProperties {
             on_block: if given.flag("failOnVulnerability")?.unwrap_or(true) { OnBlock::Fail } else { OnBlock::Warn },
             suppress_error_on_rollback: given.flag("suppressErrorOnRollback")?.unwrap_or(true),
             polling_timeout_s: given.polling_timeout_s()?,
+            outputs: given.outputs()?,
         })
+    }
+}
+
+/// Only such roles let themselves be taken over by on-scan.
+const OUTPUTS_ROLES: &str = "role/ecr-scan-verifier/";
+
+/// A prefix as the beginning of keys: empty, or with a `/` at its end.
+fn folder(prefix: Option<&str>) -> String {
+    match prefix {
+        None | Some("") => String::new(),
+        Some(prefix) if prefix.ends_with('/') => prefix.to_owned(),
+        Some(prefix) => format!("{prefix}/"),
     }
 }
 
@@ -155,7 +170,7 @@ fn write_object(mut members: Vec<(&String, &Value)>, text: &mut String) {
 struct Given<'a>(&'a Map<String, Value>);
 
 impl<'a> Given<'a> {
-    const KNOWN: [&'static str; 19] = [
+    const KNOWN: [&'static str; 24] = [
         "ServiceToken",
         "ServiceTimeout",
         "addr",
@@ -174,6 +189,11 @@ impl<'a> Given<'a> {
         "platforms",
         "maxScanAgeSeconds",
         "onUnscanned",
+        "output",
+        "layout",
+        "sbom",
+        "vulnsTopicArn",
+        "outputsRoleArn",
         // Taken and left alone: the functions' log groups belong to the pipeline.
         "defaultLogGroupName",
     ];
@@ -304,6 +324,67 @@ impl<'a> Given<'a> {
         seconds.map(Some).ok_or_else(|| bad("maxScanAgeSeconds", format!("is `{}`", shown(&text)), "give an hour at least and a year at most, in seconds"))
     }
 
+    /// What is to be written, and the role that may write it: the functions' own roles may not.
+    fn outputs(&self) -> Result<Option<Outputs>, BadProperties> {
+        let outputs = Outputs {
+            role_arn: self.text("outputsRoleArn")?.unwrap_or_default().to_owned(),
+            logs: self.logs()?,
+            layout: match self.text("layout")? {
+                None | Some("TAG") => Layout::Tag,
+                Some("DIGEST") => Layout::Digest,
+                Some(other) => return Err(bad("layout", format!("is `{}`", shown(other)), "give TAG or DIGEST")),
+            },
+            sbom: self.sbom()?,
+            topic_arn: self.text("vulnsTopicArn")?.map(str::to_owned),
+        };
+        if outputs.logs.is_none() && outputs.sbom.is_none() && outputs.topic_arn.is_none() {
+            return Ok(None);
+        }
+        let role = outputs.role_arn.splitn(6, ':').nth(5).unwrap_or_default();
+        match role.strip_prefix(OUTPUTS_ROLES).is_some_and(|name| !name.is_empty()) {
+            true => Ok(Some(outputs)),
+            false => Err(bad(
+                "outputsRoleArn",
+                "names no role under the path `/ecr-scan-verifier/`",
+                "give the role that may write the outputs; the construct makes one",
+            )),
+        }
+    }
+
+    fn logs(&self) -> Result<Option<LogsTo>, BadProperties> {
+        let Some(members) = self.object("output", &["type", "logGroupName", "bucketName", "prefix"])? else { return Ok(None) };
+        let needed = |member: &str| members.text(member)?.map(str::to_owned).ok_or_else(|| bad(&format!("output.{member}"), "is missing", "name it"));
+        match members.text("type")? {
+            Some("cloudWatchLogs") => Ok(Some(LogsTo::CloudWatch { group: needed("logGroupName")? })),
+            Some("s3") => Ok(Some(LogsTo::S3 { bucket: needed("bucketName")?, prefix: folder(members.text("prefix")?) })),
+            other => Err(bad("output.type", format!("is `{}`", shown(other.unwrap_or_default())), "give cloudWatchLogs or s3")),
+        }
+    }
+
+    fn sbom(&self) -> Result<Option<SbomTo>, BadProperties> {
+        let Some(members) = self.object("sbom", &["format", "bucketName", "prefix", "kmsKeyArn"])? else { return Ok(None) };
+        let needed = |member: &str| members.text(member)?.map(str::to_owned).ok_or_else(|| bad(&format!("sbom.{member}"), "is missing", "name it"));
+        let format = needed("format")?;
+        Ok(Some(SbomTo {
+            format: SbomFormat::parse(&format).ok_or_else(|| bad("sbom.format", format!("is `{}`", shown(&format)), "give CYCLONEDX_1_4 or SPDX_2_3"))?,
+            bucket: needed("bucketName")?,
+            prefix: folder(members.text("prefix")?),
+            key_arn: needed("kmsKeyArn")?,
+        }))
+    }
+
+    fn object(&self, property: &str, known: &[&str]) -> Result<Option<Given<'a>>, BadProperties> {
+        let members = match self.get(property) {
+            None => return Ok(None),
+            Some(Value::Object(members)) => members,
+            Some(other) => return Err(bad(property, format!("is {}", kind_of(other)), "give an object")),
+        };
+        match members.keys().find(|member| !known.contains(&member.as_str())) {
+            Some(odd) => Err(bad(&format!("{property}.{}", shown(odd)), "is not known to this version", "take it out")),
+            None => Ok(Some(Given(members))),
+        }
+    }
+
     fn on_unscanned(&self) -> Result<OnUnscanned, BadProperties> {
         match self.text("onUnscanned")? {
             None | Some("block") => Ok(OnUnscanned::Block),
@@ -401,8 +482,44 @@ mod tests {
                 on_block: OnBlock::Fail,
                 suppress_error_on_rollback: true,
                 polling_timeout_s: 840,
+                outputs: None,
             }
         );
+    }
+
+    #[test]
+    fn outputs_are_read_whole_and_need_a_role_of_their_own() {
+        let role = "arn:aws:iam::123456789012:role/ecr-scan-verifier/payments-outputs";
+        let with = |more: Value| {
+            let mut given = json!({ "outputsRoleArn": role });
+            given.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            given
+        };
+        let all = parsed(with(json!({
+            "output": { "type": "s3", "bucketName": "logs", "prefix": "scans" }, "layout": "DIGEST", "vulnsTopicArn": "arn:aws:sns:eu-west-1:123456789012:mine",
+            "sbom": { "format": "SPDX_2_3", "bucketName": "sboms", "kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1" },
+        })));
+        let outputs = all.outputs.unwrap();
+        assert_eq!(outputs.logs, Some(LogsTo::S3 { bucket: "logs".into(), prefix: "scans/".into() }));
+        assert_eq!(outputs.sbom.as_ref().map(|sbom| (sbom.format, sbom.prefix.as_str())), Some((SbomFormat::Spdx23, "")));
+        assert_eq!((outputs.layout, outputs.role_arn.as_str()), (Layout::Digest, role));
+        let streams = parsed(with(json!({ "output": { "type": "cloudWatchLogs", "logGroupName": "scans" } }))).outputs.unwrap();
+        assert_eq!((streams.logs, streams.layout), (Some(LogsTo::CloudWatch { group: "scans".into() }), Layout::Tag));
+        assert_eq!(parsed(with(json!({}))).outputs, None, "a role alone writes nothing");
+        for (given, says) in [
+            (json!({ "vulnsTopicArn": "arn:aws:sns:eu-west-1:123456789012:mine" }), "`outputsRoleArn` names no role under the path"),
+            (json!({ "vulnsTopicArn": "t", "outputsRoleArn": "arn:aws:iam::123456789012:role/admin" }), "`outputsRoleArn` names no role under the path"),
+            (with(json!({ "output": { "type": "file" } })), "`output.type` is `file`"),
+            (with(json!({ "output": { "type": "s3" } })), "`output.bucketName` is missing"),
+            (with(json!({ "output": { "type": "s3", "bucketName": "b", "mode": "x" } })), "`output.mode` is not known"),
+            (with(json!({ "output": "s3" })), "`output` is text"),
+            (with(json!({ "layout": "FLAT" })), "`layout` is `FLAT`"),
+            (with(json!({ "sbom": { "format": "CSV", "bucketName": "b", "kmsKeyArn": "k" } })), "`sbom.format` is `CSV`"),
+            (with(json!({ "sbom": { "format": "SPDX_2_3", "bucketName": "b" } })), "`sbom.kmsKeyArn` is missing"),
+        ] {
+            let refusal = refused(given.clone());
+            assert!(refusal.contains(says), "{given}: {refusal}");
+        }
     }
 
     #[test]
@@ -434,7 +551,7 @@ mod tests {
             json!({ "repositoryName": null }),
             json!({ "addr": "" }),
             json!({ "repositoryName": ["team/web-app"] }),
-            json!({ "addr": null, "layout": "flat" }),
+            json!({ "addr": null, "encoding": "flat" }),
         ] {
             assert!(refused(more.clone()).starts_with("addr and repositoryName are required."), "{more}");
         }
@@ -444,12 +561,12 @@ mod tests {
     fn what_this_version_does_not_know_is_refused_by_name() {
         for (more, text) in [
             (
-                json!({ "layout": "flat" }),
-                "this version of ecr-scan-verifier does not know the property `layout`; update the pipeline (or remove the property)",
+                json!({ "encoding": "flat" }),
+                "this version of ecr-scan-verifier does not know the property `encoding`; update the pipeline (or remove the property)",
             ),
             (
-                json!({ "layout": "flat", "trustedRoots": "x", "Severity": [] }),
-                "this version of ecr-scan-verifier does not know the properties `Severity`, `layout` and `trustedRoots`; update the pipeline (or remove the properties)",
+                json!({ "encoding": "flat", "trustedRoots": "x", "Severity": [] }),
+                "this version of ecr-scan-verifier does not know the properties `Severity`, `encoding` and `trustedRoots`; update the pipeline (or remove the properties)",
             ),
             (
                 json!({ "signatureVerification": { "type": "COSIGN" } }),

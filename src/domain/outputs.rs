@@ -1,0 +1,459 @@
+//! What a gate wants written once its request has been answered: logs of the scan, an SBOM, a message to a topic of its own.
+//!
+//! Outputs never decide. Names, texts and forms are those of the original construct, byte for byte, so that whatever reads them
+//! there finds them here; what is ours stands behind them, in metadata or in events and members of its own.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::finding::{Counts, Finding};
+use super::head::Child;
+use super::image::{ImageDigest, ImageRef};
+use super::judge::judge;
+use super::message::originals;
+use super::request::{Gate, Request};
+use super::scan::{Facts, FactsHash, ScanSource};
+
+/// CloudWatch Logs takes a batch of so many bytes, counting 26 more for each event in it.
+const BATCH_BYTES: usize = 1_048_576;
+const EVENT_BYTES: usize = 26;
+/// Room for `[part 1000/1000] `.
+const PART_MARK: usize = 24;
+
+/// What a gate wants written, and by whose leave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Outputs {
+    /// The role that may write it, and nothing else.
+    pub role_arn: String,
+    pub logs: Option<LogsTo>,
+    pub layout: Layout,
+    pub sbom: Option<SbomTo>,
+    pub topic_arn: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LogsTo {
+    CloudWatch { group: String },
+    S3 { bucket: String, prefix: String },
+}
+
+/// How streams and objects are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Layout {
+    /// By tag, as the original construct does: two repositories can share a name.
+    #[default]
+    Tag,
+    /// By digest: no two images share a name.
+    Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SbomTo {
+    pub format: SbomFormat,
+    pub bucket: String,
+    pub prefix: String,
+    /// A customer managed key: Inspector takes no other.
+    pub key_arn: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SbomFormat {
+    CycloneDx14,
+    Spdx23,
+}
+
+impl SbomFormat {
+    /// The word of a template, and of Inspector.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::CycloneDx14 => "CYCLONEDX_1_4",
+            Self::Spdx23 => "SPDX_2_3",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::CycloneDx14, Self::Spdx23].into_iter().find(|format| format.word() == word)
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::CycloneDx14 => "sbom.cyclonedx.json",
+            Self::Spdx23 => "sbom.spdx.json",
+        }
+    }
+}
+
+/// What a decision rested on, kept with the request for whoever writes its outputs: these very findings, not later ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Told {
+    /// The digest in the template.
+    pub digest: ImageDigest,
+    /// The images that were judged, in the order of the index.
+    pub images: Vec<Scanned>,
+    pub verdict: String,
+    pub decided_at: Timestamp,
+    /// Whether the request had waited, so that on-scan has decided, and the summary is in its log.
+    pub has_waited: bool,
+    /// The original construct's lines about what blocks, where something does.
+    pub objection: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Scanned {
+    pub image: Child,
+    pub source: ScanSource,
+    pub status: String,
+    pub completed_at: Timestamp,
+    /// What counts, as far as the decision knew it.
+    pub counts: Counts,
+    pub facts: FactsHash,
+}
+
+/// How far the outputs of a request are. A word once it is settled: where it was written, or what kept it from that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Progress {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sbom: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// An export that Inspector has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Export {
+    pub report_id: String,
+    pub since: Timestamp,
+}
+
+/// One text to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Log {
+    /// To a stream: events in their order, each in a batch of its own.
+    Stream {
+        group: String,
+        stream: String,
+        events: Vec<String>,
+        at: Timestamp,
+    },
+    Object {
+        bucket: String,
+        key: String,
+        content_type: &'static str,
+        body: String,
+        digest: ImageDigest,
+    },
+}
+
+/// Where the findings of an image are, as they were judged; `None`: they are not stored any more.
+pub type Found<'a> = (&'a Scanned, Option<&'a Facts>);
+
+/// One request's outputs, named and worded.
+pub struct Writer<'a> {
+    pub request: &'a Request,
+    pub gate: &'a Gate,
+    pub outputs: &'a Outputs,
+    pub told: &'a Told,
+    /// The pipeline's name, by which the log groups of its functions are called.
+    pub pipeline: &'a str,
+}
+
+/// The summary of a decision from what it knew, for the log of the function that has decided.
+pub fn summary_of(request: &Request, told: &Told) -> Option<String> {
+    let gate = request.gate.as_ref().ok()?;
+    let found: Vec<Found<'_>> = told.images.iter().map(|scanned| (scanned, None)).collect();
+    Some(Writer { request, gate, outputs: &Outputs::default(), told, pipeline: "" }.summary(&found))
+}
+
+impl Writer<'_> {
+    /// The logs of the scan, the findings first.
+    pub fn logs(&self, found: &[Found<'_>]) -> Vec<Log> {
+        let Some(to) = &self.outputs.logs else { return Vec::new() };
+        let (findings, summary) = (self.findings(found), self.summary(found));
+        let object = |bucket: &String, key: String, content_type, body| Log::Object {
+            bucket: bucket.clone(),
+            key,
+            content_type,
+            body,
+            digest: self.told.digest.clone(),
+        };
+        // The digest is an event of its own: the ones behind it stay what the original construct writes.
+        let stream = |group: &String, name: &str, text: &str| {
+            let events = std::iter::once(format!("{}@{}", self.gate.repository.name, self.told.digest)).chain(parts(text)).collect();
+            Log::Stream { group: group.clone(), stream: self.stream(name), events, at: self.told.decided_at }
+        };
+        match to {
+            LogsTo::CloudWatch { group } => vec![stream(group, "findings", &findings), stream(group, "summary", &summary)],
+            LogsTo::S3 { bucket, prefix } => vec![
+                object(bucket, self.key(prefix, "findings.json"), "application/json", findings),
+                object(bucket, self.key(prefix, "summary.txt"), "text/plain", summary),
+            ],
+        }
+    }
+
+    /// Where the SBOM is put: beside the logs where they are in S3, else into its own bucket.
+    pub fn sbom_place(&self, sbom: &SbomTo) -> (String, String) {
+        let (bucket, prefix) = match &self.outputs.logs {
+            Some(LogsTo::S3 { bucket, prefix }) => (bucket, prefix),
+            _ => (&sbom.bucket, &sbom.prefix),
+        };
+        (bucket.clone(), self.key(prefix, sbom.format.file()))
+    }
+
+    /// Where Inspector writes it first: nobody else's export comes there.
+    pub fn export_prefix(&self, sbom: &SbomTo) -> String {
+        format!("{}sbom-exports/{}/{}", sbom.prefix, self.gate.repository.name, self.request.request_id)
+    }
+
+    /// What people read of the scan and what came of it.
+    pub fn summary(&self, found: &[Found<'_>]) -> String {
+        let tag = &self.gate.image;
+        let mut text = String::new();
+        for (scanned, facts) in found {
+            let judgement = facts.map(|facts| judge(facts.findings(), &self.gate.policy, &self.gate.repository.name, self.told.decided_at));
+            let counts = match originals(judgement.as_ref().map_or(&scanned.counts, |judgement| &judgement.counts)) {
+                none if none.is_empty() => "No vulnerabilities found.".to_owned(),
+                counts => counts,
+            };
+            let gap = if text.is_empty() { "" } else { "\n\n" };
+            let _ = write!(
+                text,
+                "{gap}=== ECR Image Scan Results ===\nRepository: {}\nImage: {tag}\nScan Type: {}\nScan Status: {}\n\n--- Severity Summary ---\n{counts}\n\n--- Verdict ---\n{}\n{}",
+                self.gate.repository.name, scanned.source, scanned.status, self.told.verdict, scanned.image,
+            );
+            let _ = write!(text, "\nScanned: {}\nPolicy: {}", scanned.completed_at, self.gate.policy.severity);
+            if let Some(judgement) = &judgement {
+                let unused = judgement.unused_ignores.join(", ");
+                for (what, count) in [
+                    ("Blocking", judgement.blocking.len()),
+                    ("Ignored", judgement.ignored.len()),
+                    ("Exempt", judgement.exempt.len()),
+                    ("Suppressed or closed", judgement.suppressed.len()),
+                    ("Without a rating", judgement.unrated().count()),
+                ] {
+                    if count > 0 {
+                        let _ = write!(text, "\n{what}: {count}");
+                    }
+                }
+                if !unused.is_empty() {
+                    let _ = write!(text, "\nIgnores that nothing matches: {unused}");
+                }
+            }
+        }
+        text
+    }
+
+    /// The findings as ECR names their members, ignored ones included, each with what became of it.
+    fn findings(&self, found: &[Found<'_>]) -> String {
+        let mut list = Vec::new();
+        for (scanned, facts) in found {
+            let Some(facts) = facts else { continue };
+            let judgement = judge(facts.findings(), &self.gate.policy, &self.gate.repository.name, self.told.decided_at);
+            let is_one_of = |some: &[&Finding], finding: &Finding| some.iter().any(|one| std::ptr::eq(*one, finding));
+            for finding in facts.findings() {
+                let ignored = judgement.ignored.iter().find(|ignored| std::ptr::eq(ignored.finding, finding));
+                let exempt = judgement.exempt.iter().find(|(one, _)| std::ptr::eq(*one, finding));
+                let mut ours = json!({ "imageDigest": scanned.image.digest, "blocks": is_one_of(&judgement.blocking, finding) });
+                if !scanned.image.platform.is_empty() {
+                    ours["platform"] = json!(scanned.image.platform);
+                }
+                if let Some(ignored) = ignored {
+                    ours["ignoredBy"] = json!(ignored.by);
+                }
+                if let Some((_, exemption)) = exempt {
+                    ours["exempt"] = json!({ "reason": exemption.reason, "until": exemption.until.to_string() });
+                }
+                let mut entry = match scanned.source {
+                    ScanSource::Basic => basic(finding),
+                    ScanSource::Enhanced => enhanced(finding),
+                };
+                entry["ecrScanVerifier"] = ours;
+                list.push(entry);
+            }
+        }
+        serde_json::to_string_pretty(&list).expect("texts are JSON")
+    }
+
+    /// The key of an object, under a prefix that ends in `/` or is empty.
+    fn key(&self, prefix: &str, name: &str) -> String {
+        let folder = match self.outputs.layout {
+            Layout::Tag => self.gate.label().replace([':', '/'], "_"),
+            Layout::Digest => format!("{}/{}", self.gate.repository.name, hex(&self.told.digest)),
+        };
+        // Always as many digits, in this form: names that sort by time, and that are the original construct's.
+        let at = self.told.decided_at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+        format!("{prefix}{folder}/{at}/{name}")
+    }
+
+    fn stream(&self, name: &str) -> String {
+        match self.outputs.layout {
+            Layout::Tag => format!("{}/{name}", self.gate.label().replace(':', ",").replace('/', "_")),
+            Layout::Digest => format!("{}/{}/{name}", self.gate.repository.name, hex(&self.told.digest)),
+        }
+    }
+
+    /// The message to the gate's own topic, if something blocks.
+    pub fn message(&self) -> Option<Message> {
+        let text = self.told.objection.as_ref()?;
+        let (label, logs) = (self.gate.label(), self.logs_info());
+        let plain = format!("Ecr Scan Verifier detected vulnerabilities in {label}\n\n{logs}\n\n{text}");
+        let https = json!({
+            "version": "1.0",
+            "source": "custom",
+            "content": {
+                "title": "Ecr Scan Verifier - Vulnerability Alert",
+                "description": format!("## Scanned Image\n{label}\n\n## Scan Logs\n{logs}\n\n## Details\n{text}"),
+            },
+        });
+        let body = json!({ "default": plain, "email": plain, "https": https.to_string() }).to_string();
+        let tag = match &self.gate.image {
+            ImageRef::Tag(tag) => Some(("tag", tag.clone())),
+            ImageRef::Digest(_) => None,
+        };
+        let attributes = [
+            ("kind", "vulnerabilities-found".to_owned()),
+            ("verdict", self.told.verdict.clone()),
+            ("repository", self.gate.repository.name.clone()),
+            ("digest", self.told.digest.to_string()),
+            ("stack", self.request.stack_name().to_owned()),
+        ];
+        Some(Message { body, attributes: attributes.into_iter().chain(tag).collect() })
+    }
+
+    /// Where the logs are, and the commands that show them.
+    fn logs_info(&self) -> String {
+        let fenced = |lines: &[String]| format!("\n\nHow to view logs:\n{}", lines.join("\n"));
+        let tail = |group: &str, stream: Option<String>| {
+            let stream = stream.map(|stream| format!(" --log-stream-names {stream}")).unwrap_or_default();
+            format!("```\naws logs tail {group}{stream} --since 1h\n```")
+        };
+        match &self.outputs.logs {
+            None => {
+                let function = if self.told.has_waited { "on-scan" } else { "on-deploy" };
+                let group = format!("/aws/lambda/ecr-scan-verifier-{}-{function}", self.pipeline);
+                format!("CloudWatch Logs:\n  Log Group: {group}{}", fenced(&[tail(&group, None)]))
+            }
+            Some(LogsTo::CloudWatch { group }) => {
+                let (findings, summary) = (self.stream("findings"), self.stream("summary"));
+                let place = format!("CloudWatch Logs:\n  Log Group: {group}\n  Findings Stream: {findings}\n  Summary Stream: {summary}");
+                let lines = [format!("- View findings:\n{}", tail(group, Some(findings))), format!("- View summary:\n{}", tail(group, Some(summary)))];
+                place + &fenced(&lines)
+            }
+            Some(LogsTo::S3 { bucket, prefix }) => {
+                let mut files = vec![("findings", self.key(prefix, "findings.json")), ("summary", self.key(prefix, "summary.txt"))];
+                files.extend(self.outputs.sbom.as_ref().map(|sbom| ("SBOM", self.sbom_place(sbom).1)));
+                let places: String = files.iter().map(|(name, key)| format!("\n  {name}: s3://{bucket}/{key}")).collect();
+                let view: Vec<String> = files.iter().map(|(name, key)| format!("- View {name}:\n```\naws s3 cp s3://{bucket}/{key} -\n```")).collect();
+                format!("S3:\n  Bucket: {bucket}{places}{}", fenced(&view))
+            }
+        }
+    }
+}
+
+/// A message for a topic: a body with a text for each protocol, and what subscribers can filter by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    pub body: String,
+    pub attributes: Vec<(&'static str, String)>,
+}
+
+fn hex(digest: &ImageDigest) -> &str {
+    digest.as_str().trim_start_matches("sha256:")
+}
+
+fn basic(finding: &Finding) -> Value {
+    let attributes = finding.packages.iter().flat_map(|package| {
+        let version = package.version.as_ref().map(|version| json!({ "key": "package_version", "value": version }));
+        version.into_iter().chain([json!({ "key": "package_name", "value": package.name })])
+    });
+    json!({ "name": finding.id, "severity": finding.severity.word(), "attributes": attributes.collect::<Vec<_>>() })
+}
+
+fn enhanced(finding: &Finding) -> Value {
+    let packages = finding.packages.iter().map(|package| {
+        let mut entry = json!({ "name": package.name });
+        for (name, value) in [("version", &package.version), ("fixedInVersion", &package.fixed_in)] {
+            if let Some(value) = value {
+                entry[name] = json!(value);
+            }
+        }
+        entry
+    });
+    let mut entry = json!({
+        "severity": finding.severity.word(),
+        "status": finding.status,
+        "packageVulnerabilityDetails": { "vulnerabilityId": finding.id, "vulnerablePackages": packages.collect::<Vec<_>>() },
+    });
+    if let Some(arn) = &finding.arn {
+        entry["findingArn"] = json!(arn);
+    }
+    if let Some(fix) = finding.fix {
+        entry["fixAvailable"] = json!(fix);
+    }
+    if let Some(exploit) = finding.exploit {
+        entry["exploitAvailable"] = json!(if exploit { "YES" } else { "NO" });
+    }
+    if let Some(first_seen) = finding.first_seen {
+        entry["firstObservedAt"] = json!(first_seen.to_string());
+    }
+    if let Some(epss) = finding.epss {
+        entry["epss"] = json!({ "score": epss.to_string().parse::<f64>().unwrap_or_default() });
+    }
+    entry
+}
+
+/// A text as events that fit into a batch each: whole where it can be, else cut after a line, else between two characters.
+pub fn parts(text: &str) -> Vec<String> {
+    let most = BATCH_BYTES - EVENT_BYTES;
+    if text.len() <= most {
+        return vec![text.to_owned()];
+    }
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut end = rest.len().min(most - PART_MARK);
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        if end < rest.len() {
+            end = rest[..end].rfind('\n').map_or(end, |line| line + 1);
+        }
+        let (piece, after) = rest.split_at(end);
+        pieces.push(piece);
+        rest = after;
+    }
+    let of = pieces.len();
+    pieces.iter().enumerate().map(|(n, piece)| format!("[part {}/{of}] {piece}", n + 1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_fits_is_one_event() {
+        let text = "x".repeat(BATCH_BYTES - EVENT_BYTES);
+        assert_eq!(parts(&text), std::slice::from_ref(&text));
+    }
+
+    #[test]
+    fn a_text_that_does_not_fit_is_cut_and_nothing_of_it_is_lost() {
+        let whole = |parts: &[String]| parts.iter().map(|part| part.split_once("] ").unwrap().1).collect::<String>();
+        for text in ["x".repeat(3 * BATCH_BYTES), "a line of some length\n".repeat(100_000), "☃🦀".repeat(400_000), "x".repeat(BATCH_BYTES - EVENT_BYTES + 1)]
+        {
+            let parts = parts(&text);
+            assert!(parts.len() > 1 && parts.iter().all(|part| part.len() + EVENT_BYTES <= BATCH_BYTES));
+            assert!(parts[0].starts_with(&format!("[part 1/{}] ", parts.len())));
+            assert_eq!(whole(&parts), text);
+            if text.contains('\n') {
+                assert!(parts[0].ends_with('\n'), "cut after a line");
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! A request has been answered, and wants something written: logs of the scan, an SBOM, a message.
+//!
+//! Nothing here decides any more. Each output is tried on its own and settled once: a failure does not keep the others from
+//! being written, and brings the message again, which goes on with what is left. Inspector writes an SBOM in its own time, so
+//! that one is asked about again and again, by a message that comes later.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Do, ExportState, Outcome, Protocol, Saw, Why};
+use crate::domain::outputs::{Export, Found, Outputs as Wanted, Progress, Scanned, Told, Writer};
+use crate::domain::request::{Request, Stored};
+use crate::domain::scan::{Facts, FactsHash, ScanSource};
+
+/// A writer that died is followed by another one after this: as long as the function runs at most.
+const LEASE: SignedDuration = SignedDuration::from_secs(120);
+/// After how long an export is asked about, time after time; from then on every [`EVERY`].
+const ASK_S: [i64; 3] = [5, 10, 20];
+const EVERY: SignedDuration = SignedDuration::from_secs(30);
+/// How long an export may take.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Outputs {
+    request_id: String,
+    pipeline: String,
+    at: At,
+    work: Option<Box<Work>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Work {
+    request: Request,
+    wanted: Wanted,
+    told: Told,
+    progress: Progress,
+    /// The findings that were read, by their hash.
+    facts: Vec<(FactsHash, Option<Facts>)>,
+    /// What could not be written this time.
+    failed: Option<Why>,
+    /// What has been tried in this run.
+    tried: [bool; 3],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum At {
+    Start,
+    Reading,
+    Taking,
+    Choosing,
+    Facts(FactsHash),
+    Logs,
+    Exporting,
+    AskingExport,
+    Placing(String),
+    Publishing,
+    /// Noting, and what comes after it.
+    Noting(After),
+    ComingBack,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum After {
+    GoOn,
+    ComeBackIn(SignedDuration),
+    End,
+}
+
+impl Outputs {
+    pub fn new(request_id: String, pipeline: String) -> Self {
+        Self { request_id, pipeline, at: At::Start, work: None }
+    }
+
+    fn read(&mut self, stored: Stored, now: Timestamp) -> Do {
+        let wanted = stored.request.gate.as_ref().ok().and_then(|gate| gate.outputs.clone());
+        let (Some(wanted), Some(told)) = (wanted, stored.told) else { return done("there is nothing to write") };
+        let Stored { request, progress, .. } = stored;
+        let work = Work { request, wanted, told, progress, facts: Vec::new(), failed: None, tried: [false; 3] };
+        if work.is_settled() {
+            return done("its outputs are written");
+        }
+        self.work = Some(Box::new(work));
+        self.at = At::Taking;
+        Do::TakeOutputs { request_id: self.request_id.clone(), until: now.saturating_add(LEASE).unwrap_or(Timestamp::MAX) }
+    }
+
+    /// The next output that is not settled.
+    fn choose(&mut self, now: Timestamp) -> Do {
+        let Some(work) = &mut self.work else { return stray("no work") };
+        let [logs, sbom, message] = work.tried;
+        if work.progress.logs.is_none() && !logs {
+            if work.wanted.logs.is_some()
+                && let Some(scanned) = work.unread()
+            {
+                let effect = Do::ReadFacts { repository: work.gate().repository.clone(), digest: scanned.image.digest.clone(), facts: scanned.facts.clone() };
+                self.at = At::Facts(scanned.facts.clone());
+                return effect;
+            }
+            work.tried[0] = true;
+            if work.wanted.logs.is_none() {
+                // The summary is in the log of the function that has decided.
+                work.progress.logs = Some("in the function's log".to_owned());
+                return self.choose(now);
+            }
+            let (role_arn, logs) = (work.wanted.role_arn.clone(), work.writer(&self.pipeline).logs(&work.found()));
+            self.at = At::Logs;
+            return Do::WriteLogs { role_arn, logs };
+        }
+        if let Some(to) = work.wanted.sbom.clone()
+            && work.progress.sbom.is_none()
+            && !sbom
+        {
+            work.tried[1] = true;
+            let role_arn = work.wanted.role_arn.clone();
+            if let Some(export) = &work.progress.export {
+                let report_id = export.report_id.clone();
+                self.at = At::AskingExport;
+                return Do::ReadExport { role_arn, report_id };
+            }
+            let Some(image_arn) = work.inspected() else {
+                return self.settle_sbom("SBOM export is only available with Enhanced scanning. Skipping SBOM generation.");
+            };
+            let prefix = work.writer(&self.pipeline).export_prefix(&to);
+            self.at = At::Exporting;
+            return Do::StartExport { role_arn, image_arn, sbom: to, prefix };
+        }
+        if let Some(topic_arn) = work.wanted.topic_arn.clone()
+            && work.progress.message.is_none()
+            && !message
+        {
+            work.tried[2] = true;
+            match work.writer(&self.pipeline).message() {
+                None => work.progress.message = Some("nothing blocks".to_owned()),
+                Some(message) => {
+                    let role_arn = work.wanted.role_arn.clone();
+                    self.at = At::Publishing;
+                    return Do::Publish { role_arn, topic_arn, message };
+                }
+            }
+        }
+        self.come_to_an_end(now)
+    }
+
+    fn come_to_an_end(&mut self, now: Timestamp) -> Do {
+        let Some(work) = &self.work else { return stray("no work") };
+        // What failed comes again by itself, and then asks about an export too.
+        let exports = work.progress.export.as_ref().filter(|_| work.progress.sbom.is_none() && work.failed.is_none());
+        match exports.map(|export| ask_after(export.since, now)) {
+            Some(after) => self.note(After::ComeBackIn(after)),
+            None => self.note(After::End),
+        }
+    }
+
+    fn note(&mut self, after: After) -> Do {
+        let Some(work) = &self.work else { return stray("no work") };
+        let (settled, ends) = (work.is_settled(), after != After::GoOn);
+        self.at = At::Noting(after);
+        Do::NoteOutputs { request: Box::new(work.request.clone()), decided_at: work.told.decided_at, progress: work.progress.clone(), settled, ends }
+    }
+
+    /// Remembered at once, so that a run that dies later does not do it again.
+    fn settle(&mut self, settle: impl FnOnce(&mut Progress)) -> Do {
+        if let Some(work) = &mut self.work {
+            settle(&mut work.progress);
+        }
+        self.note(After::GoOn)
+    }
+
+    fn settle_sbom(&mut self, what: impl Into<String>) -> Do {
+        let what = what.into();
+        self.settle(|progress| (progress.sbom, progress.export) = (Some(what), None))
+    }
+
+    fn failed(&mut self, why: Why, now: Timestamp) -> Do {
+        if let Some(work) = &mut self.work {
+            work.failed = Some(why);
+        }
+        self.choose(now)
+    }
+
+    fn exported(&mut self, state: ExportState, now: Timestamp) -> Do {
+        let Some(work) = &self.work else { return stray("no work") };
+        let (Some(to), Some(export)) = (work.wanted.sbom.as_ref(), work.progress.export.as_ref()) else { return stray("no export") };
+        match state {
+            ExportState::Running if now.duration_since(export.since) < PATIENCE => self.choose(now),
+            ExportState::Running => self.settle_sbom(format!("SBOM export timed out after {} seconds.", PATIENCE.as_secs())),
+            ExportState::Failed => {
+                let criteria = serde_json::json!({ "resourceId": [{ "comparison": "EQUALS", "value": work.inspected() }] });
+                self.settle_sbom(format!("SBOM export failed. Filter criteria: {criteria}"))
+            }
+            ExportState::Cancelled => self.settle_sbom("SBOM export was cancelled."),
+            ExportState::Succeeded => {
+                let writer = work.writer(&self.pipeline);
+                let (from, place) = ((to.bucket.clone(), writer.export_prefix(to)), writer.sbom_place(to));
+                let role_arn = work.wanted.role_arn.clone();
+                self.at = At::Placing(format!("s3://{}/{}", place.0, place.1));
+                Do::PlaceExport { role_arn, from, to: place }
+            }
+        }
+    }
+
+    fn no_file(&mut self) -> Do {
+        let Some(work) = &self.work else { return stray("no work") };
+        let prefix = work.wanted.sbom.as_ref().map(|to| work.writer(&self.pipeline).export_prefix(to)).unwrap_or_default();
+        self.settle_sbom(format!(
+            "SBOM export succeeded but no file found in S3 under prefix: {prefix}. Inspector writes one only of images that it scans continuously: check that the registry's scanning configuration has a CONTINUOUS_SCAN rule for this repository."
+        ))
+    }
+
+    fn after_note(&mut self, after: After, now: Timestamp) -> Do {
+        match after {
+            After::GoOn => {
+                self.at = At::Choosing;
+                self.choose(now)
+            }
+            After::ComeBackIn(after) => {
+                self.at = At::ComingBack;
+                Do::SendOutputs { request_id: self.request_id.clone(), after }
+            }
+            After::End => match self.work.take().and_then(|work| work.failed) {
+                Some(why) => Do::Finish(Outcome::Redeliver(why)),
+                None => done("its outputs are written"),
+            },
+        }
+    }
+}
+
+/// When to ask again: soon at first, and for the last time when patience ends.
+fn ask_after(since: Timestamp, now: Timestamp) -> SignedDuration {
+    let waited = now.duration_since(since);
+    let mut total = 0;
+    let next = ASK_S.iter().find(|seconds| {
+        total += **seconds;
+        SignedDuration::from_secs(total) > waited
+    });
+    next.map_or(EVERY, |seconds| SignedDuration::from_secs(*seconds))
+}
+
+impl Work {
+    fn gate(&self) -> &crate::domain::request::Gate {
+        self.request.gate.as_ref().expect("what has outputs has a gate")
+    }
+
+    fn writer<'a>(&'a self, pipeline: &'a str) -> Writer<'a> {
+        Writer { request: &self.request, gate: self.gate(), outputs: &self.wanted, told: &self.told, pipeline }
+    }
+
+    fn unread(&self) -> Option<&Scanned> {
+        self.told.images.iter().find(|scanned| !self.facts.iter().any(|(hash, _)| *hash == scanned.facts))
+    }
+
+    fn found(&self) -> Vec<Found<'_>> {
+        let facts = |scanned: &Scanned| self.facts.iter().find(|(hash, _)| *hash == scanned.facts).and_then(|(_, facts)| facts.as_ref());
+        self.told.images.iter().map(|scanned| (scanned, facts(scanned))).collect()
+    }
+
+    /// What Inspector calls the image whose SBOM is wanted: of an index, the first image that was judged.
+    fn inspected(&self) -> Option<String> {
+        let scanned = self.told.images.iter().find(|scanned| scanned.source == ScanSource::Enhanced)?;
+        Some(self.gate().repository.image_arn(&scanned.image.digest))
+    }
+
+    fn is_settled(&self) -> bool {
+        let Progress { logs, sbom, message, .. } = &self.progress;
+        logs.is_some() && (sbom.is_some() || self.wanted.sbom.is_none()) && (message.is_some() || self.wanted.topic_arn.is_none())
+    }
+}
+
+fn done(what: &str) -> Do {
+    Do::Finish(Outcome::Done(what.to_owned()))
+}
+
+fn stray(what: &str) -> Do {
+    Do::Finish(Outcome::Redeliver(Why::new(format!("outputs: {what}"))))
+}
+
+impl Protocol for Outputs {
+    fn next(&mut self, saw: Saw, now: Timestamp) -> Do {
+        match (std::mem::replace(&mut self.at, At::Choosing), saw) {
+            (At::Start, Saw::Start) => {
+                self.at = At::Reading;
+                Do::ReadRequest(self.request_id.clone())
+            }
+            (At::Reading, Saw::Request(None)) => done("nobody knows this request"),
+            (At::Reading, Saw::Request(Some(stored))) => self.read(*stored, now),
+            (At::Taking, Saw::Done) => self.choose(now),
+            // It may die over it, so this message comes again.
+            (At::Taking, Saw::Lost) => Do::Finish(Outcome::Redeliver(Why::new("somebody else is writing its outputs"))),
+            (At::Facts(hash), Saw::Facts(facts)) => {
+                if let Some(work) = &mut self.work {
+                    work.facts.push((hash, facts));
+                }
+                self.choose(now)
+            }
+            (At::Logs, Saw::Done) => self.settle(|progress| progress.logs = Some("written".to_owned())),
+            (At::Exporting, Saw::Export(report_id)) => self.settle(|progress| progress.export = Some(Export { report_id, since: now })),
+            (At::AskingExport, Saw::ExportIs(state)) => self.exported(state, now),
+            (At::Placing(place), Saw::Done) => self.settle_sbom(place),
+            (At::Placing(_), Saw::NoFile) => self.no_file(),
+            (At::Publishing, Saw::Done) => self.settle(|progress| progress.message = Some("sent".to_owned())),
+            (At::Logs | At::Exporting | At::AskingExport | At::Placing(_) | At::Publishing, Saw::Failed(why)) => self.failed(why, now),
+            (At::Noting(after), Saw::Done) => self.after_note(after, now),
+            (At::ComingBack, Saw::Done) => done("Inspector is still writing the SBOM"),
+            (_, Saw::Failed(why)) => Do::Finish(Outcome::Redeliver(why)),
+            (at, saw) => Do::Finish(Outcome::Redeliver(Why::new(format!("{saw:?} in {at:?}")))),
+        }
+    }
+}
