@@ -24,6 +24,9 @@ try {
     readdirSync(from).filter((file) => file.endsWith('.template.json')).map((file) => path.join(from, file)),
   );
 
+  const plain = path.join(__dirname, '..', '..', 'templates');
+  templates.push(...readdirSync(plain).filter((file) => file.endsWith('.yaml')).map((file) => path.join(plain, file)));
+
   const lint = process.env.CFN_LINT ?? 'cfn-lint';
   const { status, error } = spawnSync(lint, ['--ignore-checks', ...IGNORED, '--', ...templates], { stdio: 'inherit' });
   if (error) {

@@ -20,7 +20,7 @@ before(() => {
   for (const file of ['README.md', 'LICENSE']) {
     cpSync(path.join(INFRA, '..', file), path.join(copy, file));
   }
-  for (const file of ['package.json', 'src', 'test']) {
+  for (const file of ['package.json', 'src', 'test', 'templates']) {
     cpSync(path.join(INFRA, file), path.join(infra, file), { recursive: true });
   }
   symlinkSync(path.join(INFRA, 'node_modules'), path.join(infra, 'node_modules'));
@@ -62,10 +62,10 @@ test('every choice that may be left out says what happens then', () => {
 test('the package holds what is built, what it needs to run, what it is and whose it is, and no more', () => {
   const [{ files }] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: infra, stdio: ['ignore', 'pipe', 'ignore'] }).toString());
   const names: string[] = files.map((file: { path: string }) => file.path);
-  for (const wanted of ['package.json', 'README.md', 'LICENSE', '.jsii', 'lib/index.js', 'lib/index.d.ts', 'binaries/arm64/on-push/bootstrap']) {
+  for (const wanted of ['package.json', 'README.md', 'LICENSE', '.jsii', 'lib/index.js', 'lib/index.d.ts', 'templates/pipeline.yaml', 'binaries/arm64/on-push/bootstrap']) {
     assert.ok(names.includes(wanted), wanted);
   }
-  assert.deepEqual(names.filter((name) => /^(src|test|example|node_modules)\//.test(name)), []);
+  assert.deepEqual(names.filter((name) => /^(src|test|example|node_modules)\/|\.json$/.test(name) && name !== 'package.json'), []);
 });
 
 test('the package exports what the original did, and what is new', () => {
