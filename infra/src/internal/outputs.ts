@@ -2,6 +2,7 @@
 // may belong to another stack or app, and the grants of many gates would not fit into one role (10,240 characters).
 import { Stack } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
+import * as kms from 'aws-cdk-lib/aws-kms';
 import * as sns from 'aws-cdk-lib/aws-sns';
 import { Construct } from 'constructs';
 import { IEcrScanPipeline } from '../ecr-scan-pipeline';
@@ -22,7 +23,7 @@ export function needsOf({ scanLogsOutput, sbomOutput, topic }: Outputs): Needs {
     ...scanLogsOutput?._needs(),
     ...sbomOutput?._needs(),
     vulnsNotificationTopic: topic,
-    'key of vulnsNotificationTopic': topic?.masterKey,
+    'key of vulnsNotificationTopic': topic && keyOf(topic),
   };
 }
 
@@ -73,5 +74,10 @@ function outputsRole(scope: Construct, pipeline: IEcrScanPipeline): iam.Role {
 
 function mayPublish(grantee: iam.IGrantable, topic: sns.ITopic): void {
   iam.Grant.addToPrincipal({ grantee, actions: ['sns:Publish'], resourceArns: [topic.topicArn] });
-  mayUseKey(grantee, topic.masterKey, 'sns', ['kms:Decrypt', 'kms:GenerateDataKey']);
+  mayUseKey(grantee, keyOf(topic), 'sns', ['kms:Decrypt', 'kms:GenerateDataKey']);
+}
+
+// The oldest CDK that this works with does not declare it of every topic.
+function keyOf(topic: sns.ITopic): kms.IKey | undefined {
+  return (topic as { readonly masterKey?: kms.IKey }).masterKey;
 }
