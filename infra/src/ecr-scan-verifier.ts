@@ -1,19 +1,35 @@
 import { CustomResource, Duration, Fn, Token } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as sns from 'aws-cdk-lib/aws-sns';
 import { Construct, IConstruct } from 'constructs';
 import { IEcrScanPipeline } from './ecr-scan-pipeline';
 import { checkArchitecture } from './internal/binaries';
-import { checkBlocked, checkOnUnscanned, checkPipeline, checkPlatforms, checkRepository, checkedScanAge, checkedTimeout } from './internal/checks';
+import { Waiting, checkBlocked } from './internal/blocking';
+import {
+  checkOnUnscanned,
+  checkPipeline,
+  checkPlatforms,
+  checkRepository,
+  checkSbom,
+  checkSignatures,
+  checkedScanAge,
+  checkedTimeout,
+} from './internal/checks';
 import { isDigest } from './internal/images';
-import { ImplicitPipeline } from './internal/implicit-pipeline';
+import { ChosenByTheFirst, ImplicitPipeline } from './internal/implicit-pipeline';
 import { logGroupName } from './internal/names';
+import { Outputs, bindOutputs, hasAny, needsOf } from './internal/outputs';
 import { blockingProps, checkNeedsOf, checkPolicy, policyTexts } from './internal/policy';
-import { warnOfArchitectures, warnOfMovableTag, warnOfPolicy } from './internal/warnings';
+import { warnOfDefaultLogGroup, warnOfDifferences, warnOfMovableTag, warnOfPolicy, warnOfStrictness, warnOfUnblocked } from './internal/warnings';
 import { OnUnscanned } from './on-unscanned';
 import { PolicyOptions } from './policy-options';
 import { ScanConfig } from './scan-config';
+import { ScanLogsOutput } from './scan-logs-output';
 import { Severity } from './severity';
+import { SignatureVerification } from './signature-verification';
 
 /**
  * Choices for a gate.
@@ -25,7 +41,7 @@ export interface EcrScanVerifierProps extends PolicyOptions {
   readonly repository: ecr.IRepository;
 
   /**
-   * Says whose findings decide: `ScanConfig.basic()` or `ScanConfig.enhanced()`.
+   * Says whose findings decide: `ScanConfig.basic()` or `ScanConfig.enhanced()`; with `ScanConfig.signatureOnly()` none do.
    */
   readonly scanConfig: ScanConfig;
 
@@ -107,10 +123,53 @@ export interface EcrScanVerifierProps extends PolicyOptions {
   readonly maxScanAge?: Duration;
 
   /**
+   * Asks for a signature, before anything is said about findings.
+   *
+   * @default - signatures are not looked at
+   */
+  readonly signatureVerification?: SignatureVerification;
+
+  /**
+   * Writes findings and summary of the scan to a log group or a bucket, after the deployment has its answer.
+   *
+   * @default - a summary in the log of the pipeline's functions
+   */
+  readonly scanLogsOutput?: ScanLogsOutput;
+
+  /**
+   * Fails the deployment when its scan logs or its bill of materials cannot be written.
+   *
+   * With `false` that is a line in the log and a metric, and decides nothing.
+   *
+   * @default false
+   */
+  readonly strictOutputs?: boolean;
+
+  /**
+   * Tells this topic when the image of a deployment is blocked, or let through by `failOnVulnerability: false`.
+   *
+   * A message that cannot be sent is tried again, and never decides about a deployment. Rollbacks send none.
+   *
+   * @default - nobody is told
+   */
+  readonly vulnsNotificationTopic?: sns.ITopic;
+
+  /**
+   * The log group of the functions that answer the gates, for a stack that names no `pipeline`.
+   *
+   * The verifiers of a stack share their functions: the first one chooses, and a verifier that differs raises a warning.
+   * With `pipeline` it has no effect, and raises a warning.
+   *
+   * @default - a log group for each function, kept for a month
+   */
+  readonly defaultLogGroup?: logs.ILogGroup;
+
+  /**
    * Holds these constructs back until the gate has let the image through.
    *
    * Nothing else of the stack waits. With `failOnVulnerability: false` they wait for the answer, but are not kept back
-   * by findings.
+   * by findings, and a warning says so. None of them may contain what the gate itself waits for: the repository, the
+   * pipeline, or where its outputs go.
    *
    * @default - nothing waits for the gate
    */
@@ -196,6 +255,8 @@ export class EcrScanVerifier extends Construct {
     checkArchitecture(architecture);
     const timeout = checkedTimeout(props.pollingTimeout ?? Duration.minutes(14));
     const scan = props.scanConfig.bind();
+    checkSignatures(scan.scanType, props.signatureVerification);
+    checkSbom(scan);
     checkPolicy(props);
     checkNeedsOf(props, scan.scanType);
     checkOnUnscanned(props.onUnscanned);
@@ -205,11 +266,18 @@ export class EcrScanVerifier extends Construct {
     if (props.pipeline) {
       checkPipeline(this, props.pipeline);
     }
-    blocked.forEach((construct) => checkBlocked(this, construct, { repository: props.repository, pipeline: props.pipeline }));
+    const outputs = { scanLogsOutput: props.scanLogsOutput, sbomOutput: scan.sbomOutput, topic: props.vulnsNotificationTopic };
+    checkBlocked(this.waiting(props, blocked, outputs));
     warnOfPolicy(this, props);
     warnOfMovableTag(this, props.repository, imageTag);
+    warnOfUnblocked(this, blocked, props.failOnVulnerability);
+    warnOfStrictness(this, props.strictOutputs === true, outputs);
 
-    const pipeline = props.pipeline ?? this.implicitPipeline(props.repository, architecture);
+    const pipeline = props.pipeline ?? this.implicitPipeline(props.repository, { architecture, defaultLogGroup: props.defaultLogGroup });
+    if (props.pipeline) {
+      warnOfDefaultLogGroup(this, pipeline.pipelineName, props.defaultLogGroup);
+    }
+    const bound = hasAny(outputs) ? bindOutputs(this, pipeline, outputs) : undefined;
 
     // A service token can never be changed on a resource. With the pipeline's name in its id, another pipeline makes
     // another resource: first the new gate asks, then the old one is deleted.
@@ -234,11 +302,17 @@ export class EcrScanVerifier extends Construct {
         platforms: props.platforms,
         maxScanAgeSeconds,
         suppressErrorOnRollback: String(props.suppressErrorOnRollback ?? true),
-        defaultLogGroupName: logGroupName(pipeline.pipelineName, 'on-deploy'),
+        signatureVerification: this.signatures(props.signatureVerification),
+        ...bound?.properties,
+        strictOutputs: props.strictOutputs ? 'true' : undefined,
+        defaultLogGroupName: this.defaultLogGroupName(pipeline),
         pollingTimeoutSeconds: String(timeout),
       },
     });
     gate.node.addDependency(pipeline);
+    if (bound) {
+      gate.node.addDependency(bound.role);
+    }
     blocked.forEach((construct) => construct.node.addDependency(this));
 
     this.imageDigest = gate.getAttString('ImageDigest');
@@ -258,10 +332,34 @@ export class EcrScanVerifier extends Construct {
     return Fn.join(`:${imageTag}@`, Fn.split('@', this.imageUri));
   }
 
-  private implicitPipeline(repository: ecr.IRepository, architecture: lambda.Architecture): IEcrScanPipeline {
-    const pipeline = ImplicitPipeline.of(this, architecture);
-    warnOfArchitectures(this, architecture, pipeline.architecture);
+  private implicitPipeline(repository: ecr.IRepository, asked: ChosenByTheFirst): IEcrScanPipeline {
+    const pipeline = ImplicitPipeline.of(this, asked);
+    warnOfDifferences(this, asked, pipeline.chosen);
     pipeline.listenTo(repository);
     return pipeline;
+  }
+
+  private defaultLogGroupName(pipeline: IEcrScanPipeline): string {
+    const own = pipeline instanceof ImplicitPipeline ? pipeline.chosen.defaultLogGroup : undefined;
+    return own?.logGroupName ?? logGroupName(pipeline.pipelineName, 'on-deploy');
+  }
+
+  private signatures(verification?: SignatureVerification): object | undefined {
+    // Whoever checks signatures is a function of the pipeline; what somebody else's class grants here reaches nobody.
+    const bound = verification?.bind(new iam.UnknownPrincipal({ resource: this }));
+    return bound && { ...bound, failOnUnsigned: String(bound.failOnUnsigned) };
+  }
+
+  private waiting(props: EcrScanVerifierProps, blocked: IConstruct[], outputs: Outputs): Waiting {
+    const { repository, pipeline, defaultLogGroup } = props;
+    return {
+      gate: this,
+      blocked,
+      needs: { pipeline, repository, ...props.signatureVerification?._needs() },
+      shared: {
+        ...(pipeline === undefined && { pipeline: { repository, defaultLogGroup } }),
+        ...(hasAny(outputs) && { [pipeline ? `role for the outputs to pipeline '${pipeline.pipelineName}'` : 'role for outputs']: needsOf(outputs) }),
+      },
+    };
   }
 }

@@ -2,5 +2,8 @@ export * from './ecr-scan-pipeline';
 export * from './ecr-scan-verifier';
 export * from './on-unscanned';
 export * from './policy-options';
+export * from './sbom-output';
 export * from './scan-config';
+export * from './scan-logs-output';
 export * from './severity';
+export * from './signature-verification';

@@ -1,9 +1,11 @@
+import { SbomOutput } from './sbom-output';
+
 /**
  * What a scan configuration comes down to, in the words of the gate.
  */
 export interface ScanConfigBindOutput {
   /**
-   * Whose findings decide: `BASIC` or `ENHANCED`.
+   * Whose findings decide: `BASIC` or `ENHANCED`; `SIGNATURE_ONLY` when none do.
    */
   readonly scanType: string;
 
@@ -11,6 +13,13 @@ export interface ScanConfigBindOutput {
    * Whether a scan of our own may be needed, which only basic scanning allows.
    */
   readonly startScan: boolean;
+
+  /**
+   * Where a bill of materials goes, which only enhanced scanning can make.
+   *
+   * @default - none is made
+   */
+  readonly sbomOutput?: SbomOutput;
 }
 
 /**
@@ -30,6 +39,23 @@ export interface BasicScanConfigOptions {
 }
 
 /**
+ * Choices for a gate that reads the findings of Amazon Inspector.
+ */
+export interface EnhancedScanConfigOptions {
+  /**
+   * Has Inspector write a bill of materials of the image.
+   *
+   * @default - none is made
+   */
+  readonly sbomOutput?: SbomOutput;
+}
+
+/**
+ * Choices for a gate that reads no findings; there are none yet.
+ */
+export interface SignatureOnlyConfigOptions {}
+
+/**
  * Whose findings decide about the image.
  */
 export abstract class ScanConfig {
@@ -39,7 +65,7 @@ export abstract class ScanConfig {
    * With `startScan` (the default) the registry has to be set to basic scanning.
    */
   public static basic(options: BasicScanConfigOptions = {}): ScanConfig {
-    return new FixedScanConfig('BASIC', options.startScan ?? true);
+    return new FixedScanConfig({ scanType: 'BASIC', startScan: options.startScan ?? true });
   }
 
   /**
@@ -47,8 +73,15 @@ export abstract class ScanConfig {
    *
    * Inspector scans by itself, on push or continuously: nobody can ask it for a scan, so there is no `startScan`.
    */
-  public static enhanced(): ScanConfig {
-    return new FixedScanConfig('ENHANCED', false);
+  public static enhanced(options: EnhancedScanConfigOptions = {}): ScanConfig {
+    return new FixedScanConfig({ scanType: 'ENHANCED', startScan: false, sbomOutput: options.sbomOutput });
+  }
+
+  /**
+   * No findings decide, only the signature that `signatureVerification` asks for.
+   */
+  public static signatureOnly(_options: SignatureOnlyConfigOptions = {}): ScanConfig {
+    return new FixedScanConfig({ scanType: 'SIGNATURE_ONLY', startScan: false });
   }
 
   /**
@@ -58,11 +91,11 @@ export abstract class ScanConfig {
 }
 
 class FixedScanConfig extends ScanConfig {
-  constructor(private readonly scanType: string, private readonly startScan: boolean) {
+  constructor(private readonly output: ScanConfigBindOutput) {
     super();
   }
 
   public override bind(): ScanConfigBindOutput {
-    return { scanType: this.scanType, startScan: this.startScan };
+    return this.output;
   }
 }

@@ -3,8 +3,10 @@ import { Duration, Stack } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as sns from 'aws-cdk-lib/aws-sns';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
-import { EcrScanPipeline, EcrScanVerifier, OnUnscanned, ScanConfig, Severity } from '../src';
+import { EcrScanPipeline, EcrScanVerifier, OnUnscanned, SbomOutput, ScanConfig, ScanLogsLayout, ScanLogsOutput, Severity } from '../src';
 import { DIGEST, HOME, newApp } from './support';
 
 /** An account's one pipeline. */
@@ -37,8 +39,26 @@ export function implicitPipeline(): Stack {
 /** Everything under the customer's key. */
 export function encryptedPipeline(): Stack {
   const stack = new Stack(newApp(), 'scanning-encrypted');
-  const encryptionKey = new kms.Key(stack, 'Key');
+  const encryptionKey = new kms.Key(stack, 'Key', { enableKeyRotation: true });
   new EcrScanPipeline(stack, 'Pipeline', { pipelineName: 'demo', architecture: lambda.Architecture.X86_64, encryptionKey });
+  return stack;
+}
+
+/** A gate with every output, and what has to be there for them. */
+export function gateWithOutputs(): Stack {
+  const stack = new Stack(newApp(), 'payments-outputs');
+  const encryptionKey = new kms.Key(stack, 'Key', { enableKeyRotation: true });
+  const bucket = (id: string, own: s3.BucketProps = {}): s3.Bucket =>
+    new s3.Bucket(stack, id, { enforceSSL: true, ...own });
+  new EcrScanVerifier(stack, 'Verifier', {
+    repository: ecr.Repository.fromRepositoryName(stack, 'Repository', 'payments-api'),
+    imageTag: '1.4.2',
+    scanConfig: ScanConfig.enhanced({ sbomOutput: SbomOutput.cycloneDx14({ bucket: bucket('Sboms'), prefix: 'sboms', encryptionKey }) }),
+    scanLogsOutput: ScanLogsOutput.s3({ bucket: bucket('Logs', { encryptionKey }), prefix: 'scans', layout: ScanLogsLayout.DIGEST }),
+    strictOutputs: true,
+    vulnsNotificationTopic: new sns.Topic(stack, 'Topic', { masterKey: encryptionKey, enforceSSL: true }),
+    pipeline: EcrScanPipeline.fromName(stack, 'Pipeline', 'demo'),
+  });
   return stack;
 }
 
@@ -88,3 +108,6 @@ export function fullPolicyGate(): Stack {
   });
   return stack;
 }
+
+/** All of them, for what looks at every template. */
+export const GOLDEN_STACKS = [explicitPipeline, implicitPipeline, encryptedPipeline, gateWithOutputs, sampleGate, fullPolicyGate];

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'fs';
 import { tmpdir } from 'os';
 import * as path from 'path';
 import { Template } from 'aws-cdk-lib/assertions';
-import { encryptedPipeline, explicitPipeline, fullPolicyGate, implicitPipeline, sampleGate } from './golden-stacks';
+import { GOLDEN_STACKS } from './golden-stacks';
 import { binaries } from './support';
 
 // CDK itself writes DependsOn beside the reference to a function's role.
@@ -12,7 +12,7 @@ const IGNORED = ['W3005'];
 
 const folder = mkdtempSync(path.join(tmpdir(), 'ecr-scan-verifier-lint-'));
 try {
-  for (const stack of [explicitPipeline(), implicitPipeline(), encryptedPipeline(), sampleGate(), fullPolicyGate()]) {
+  for (const stack of GOLDEN_STACKS.map((make) => make())) {
     const template = Template.fromStack(stack).toJSON();
     writeFileSync(path.join(folder, `${stack.stackName}-${readdirSync(folder).length}.template.json`), JSON.stringify(template, null, 1));
   }
@@ -23,6 +23,9 @@ try {
   const templates = [folder, example].flatMap((from) =>
     readdirSync(from).filter((file) => file.endsWith('.template.json')).map((file) => path.join(from, file)),
   );
+
+  const plain = path.join(__dirname, '..', '..', 'templates');
+  templates.push(...readdirSync(plain).filter((file) => file.endsWith('.yaml')).map((file) => path.join(plain, file)));
 
   const lint = process.env.CFN_LINT ?? 'cfn-lint';
   const { status, error } = spawnSync(lint, ['--ignore-checks', ...IGNORED, '--', ...templates], { stdio: 'inherit' });

@@ -300,6 +300,7 @@ describe('what the functions may do', () => {
       'Allow s3:ListBucket on {PipelineFindingsBucket.Arn}',
       'Allow s3:PutObject on {PipelineFindingsBucket.Arn}/*',
       'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
+      `Allow sts:AssumeRole on arn:aws:iam::${ACCOUNT}:role/ecr-scan-verifier/*`,
     ],
     OnDeploy: [
       `Allow cloudformation:DescribeStacks on arn:aws:cloudformation:${REGION}:${ACCOUNT}:stack/*`,
@@ -338,6 +339,14 @@ describe('what the functions may do', () => {
       assert.equal(find(plainPipeline, 'AWS::Lambda::Function', id).Properties.Role, `{${role.id}.Arn}`);
     });
   }
+
+  test('only the role that others have to name has a name, which is no longer than IAM takes', () => {
+    const named = findAll(plainPipeline, 'AWS::IAM::Role').filter((role) => role.Properties.RoleName !== undefined);
+    assert.deepEqual(named.map((role) => [role.id, role.Properties.RoleName]), [['PipelineOnScanRole', `ecr-on-scan-demo-${REGION}`]]);
+    assert.equal(named[0]!.Properties.Path, undefined);
+    const [longest] = findAll(parts({ pipelineName: 'x'.repeat(32) }), 'AWS::IAM::Role').flatMap((role) => role.Properties.RoleName ?? []);
+    assert.ok(longest.length - REGION.length + 'us-isof-south-1'.length <= 64);
+  });
 
   test('who may read an object may also learn that it is not there', () => {
     for (const id of Object.keys(expected)) {
@@ -524,8 +533,21 @@ describe('the findings bucket', () => {
     assert.deepEqual(Object.values(Properties.PublicAccessBlockConfiguration), [true, true, true, true]);
     assert.equal(Properties.BucketEncryption.ServerSideEncryptionConfiguration[0].ServerSideEncryptionByDefault.SSEAlgorithm, 'AES256');
     assert.equal(Properties.BucketName, undefined);
-    const [statement] = find(plainPipeline, 'AWS::S3::BucketPolicy').Properties.PolicyDocument.Statement;
-    assert.deepEqual([statement.Effect, statement.Condition], ['Deny', { Bool: { 'aws:SecureTransport': 'false' } }]);
+    assert.deepEqual(find(plainPipeline, 'AWS::S3::BucketPolicy').Properties, {
+      Bucket: '{PipelineFindingsBucket}',
+      PolicyDocument: {
+        Version: '2012-10-17',
+        Statement: [
+          {
+            Effect: 'Deny',
+            Principal: { AWS: '*' },
+            Action: 's3:*',
+            Resource: ['{PipelineFindingsBucket.Arn}', '{PipelineFindingsBucket.Arn}/*'],
+            Condition: { Bool: { 'aws:SecureTransport': 'false' } },
+          },
+        ],
+      },
+    });
   });
 
   test('drops uploads that were left unfinished, and no facts', () => {

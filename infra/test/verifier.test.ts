@@ -4,10 +4,29 @@ import { createHash } from 'crypto';
 import { CfnParameter, CfnResource, Duration, Fn, Lazy, NestedStack, Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as sns from 'aws-cdk-lib/aws-sns';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { Construct } from 'constructs';
-import { EcrScanPipeline, EcrScanVerifier, EcrScanVerifierProps, OnUnscanned, ScanConfig, ScanConfigBindOutput, Severity } from '../src';
+import {
+  EcrScanPipeline,
+  EcrScanVerifier,
+  EcrScanVerifierProps,
+  OnUnscanned,
+  SbomFormat,
+  SbomOutput,
+  ScanConfig,
+  ScanConfigBindOutput,
+  ScanLogsOutput,
+  ScanLogsOutputType,
+  Severity,
+  SignatureVerification,
+  SignatureVerificationBindOutput,
+} from '../src';
 import { ACCOUNT, DIGEST, HOME, REGION, Resource, find, findAll, gateProps, newApp, newStack, permissions, plain, repositoryNamed, resources, warnings } from './support';
 
 /** One gate that asks a shared pipeline, so that its stack holds nothing else. */
@@ -98,6 +117,60 @@ describe('the custom resource', () => {
     const stack = newStack();
     verifier(stack);
     assert.deepEqual(resources(stack).map((r) => r.Type), ['Custom::EcrScanVerifier']);
+  });
+});
+
+describe('signatures', () => {
+  const PROFILE = `arn:aws:signer:${REGION}:${ACCOUNT}:/signing-profiles/release`;
+  const key = (stack: Stack): kms.Key => new kms.Key(stack, 'Signing', { keySpec: kms.KeySpec.ECC_NIST_P256, keyUsage: kms.KeyUsage.SIGN_VERIFY });
+
+  for (const [what, make, expected] of [
+    ['of a signing profile', () => SignatureVerification.notation({ trustedIdentities: [PROFILE] }), { type: 'NOTATION', trustedIdentities: [PROFILE] }],
+    ['of a public key', () => SignatureVerification.cosignPublicKey({ publicKey: '-----BEGIN' }), { type: 'COSIGN', publicKey: '-----BEGIN' }],
+    ['of a key in KMS', (stack: Stack) => SignatureVerification.cosignKms({ key: key(stack) }), { type: 'COSIGN', kmsKeyArn: '{Signing.Arn}' }],
+  ] as [string, (stack: Stack) => SignatureVerification, object][]) {
+    test(`${what} can be asked for`, () => {
+      const stack = newStack();
+      assert.deepEqual(gate({ signatureVerification: make(stack) }, stack).Properties.signatureVerification, { ...expected, failOnUnsigned: 'true' });
+      assert.deepEqual(warnings(stack), []);
+      assert.deepEqual(findAll(resources(stack), 'AWS::IAM::Role'), [], 'nothing is granted by the gate');
+    });
+  }
+
+  test('need not decide about what is unsigned', () => {
+    for (const verification of [
+      SignatureVerification.notation({ trustedIdentities: [PROFILE], failOnUnsigned: false }),
+      SignatureVerification.cosignPublicKey({ publicKey: 'x', failOnUnsigned: false }),
+      SignatureVerification.cosignKms({ key: key(newStack()), failOnUnsigned: false }),
+    ]) {
+      assert.equal(verification.bind(new iam.AnyPrincipal()).failOnUnsigned, false);
+    }
+    assert.equal(gate({ signatureVerification: SignatureVerification.cosignPublicKey({ publicKey: 'x', failOnUnsigned: false }) }).Properties.signatureVerification.failOnUnsigned, 'false');
+  });
+
+  test('of no profile at all are refused', () => {
+    assert.throws(() => SignatureVerification.notation({ trustedIdentities: [] }), {
+      message: 'trustedIdentities must contain at least one signing profile ARN.',
+    });
+  });
+
+  test('can be all that is asked for, if they are asked for', () => {
+    const scanConfig = ScanConfig.signatureOnly();
+    assert.throws(() => gate({ scanConfig }), { message: 'ScanConfig.signatureOnly() requires signatureVerification to be specified.' });
+    const { Properties } = gate({ scanConfig, signatureVerification: SignatureVerification.cosignPublicKey({ publicKey: 'x' }) });
+    assert.deepEqual([Properties.scanType, Properties.startScan], ['SIGNATURE_ONLY', 'false']);
+  });
+
+  test('of somebody else travel too; what that grants reaches nobody, and a warning says so', () => {
+    class Own extends SignatureVerification {
+      public override bind(grantee: iam.IGrantable): SignatureVerificationBindOutput {
+        iam.Grant.addToPrincipal({ grantee, actions: ['kms:Verify'], resourceArns: ['*'] });
+        return { type: 'OWN', failOnUnsigned: true };
+      }
+    }
+    const stack = newStack();
+    assert.deepEqual(gate({ signatureVerification: new Own() }, stack).Properties.signatureVerification, { type: 'OWN', failOnUnsigned: 'true' });
+    assert.match(warnings(stack).join(), /kms:Verify/);
   });
 });
 
@@ -584,6 +657,51 @@ describe('without a pipeline', () => {
     assert.deepEqual(find(resources(stack), 'AWS::Lambda::Function', 'OnDeploy').Properties.Architectures, ['x86_64']);
   });
 
+  describe('defaultLogGroup', () => {
+    const W01 =
+      "You have to set the same log group for 'defaultLogGroup' for each EcrScanVerifier construct in the same stack. " +
+      '[ack: @ecr-scan-verifier:duplicateLambdaDefaultLogGroup]';
+    const groupOf = (stack: Stack, id: string): logs.LogGroup => new logs.LogGroup(stack, id, { logGroupName: id.toLowerCase() });
+    const gates = (stack: Stack, ...groups: (logs.ILogGroup | undefined)[]): string[] => {
+      groups.forEach((defaultLogGroup, n) => new EcrScanVerifier(stack, `V${n}`, gateProps(stack, { defaultLogGroup })));
+      return warnings(stack);
+    };
+
+    test('is where the two functions that answer gates log, and where the gate says that they do', () => {
+      const stack = newStack();
+      assert.deepEqual(gates(stack, groupOf(stack, 'Mine')), []);
+      const made = resources(stack);
+      const groups = Object.fromEntries(findAll(made, 'AWS::Lambda::Function').map((f) => [f.id, f.Properties.LoggingConfig.LogGroup]));
+      const own = (id: string): string => `{ImplicitEcrScanPipeline${id}Logs}`;
+      const expected = { OnPush: own('OnPush'), OnScan: '{Mine}', OnDeploy: '{Mine}', OnSweep: own('OnSweep') };
+      assert.deepEqual(groups, Object.fromEntries(Object.entries(expected).map(([id, group]) => [`ImplicitEcrScanPipeline${id}`, group])));
+      for (const id of ['OnScan', 'OnDeploy']) {
+        const lines = permissions(made, id).filter((line) => line.includes('logs:'));
+        assert.deepEqual(lines, ['Allow logs:CreateLogStream on {Mine.Arn}', 'Allow logs:PutLogEvents on {Mine.Arn}']);
+      }
+      assert.equal(find(made, 'Custom::EcrScanVerifier').Properties.defaultLogGroupName, '{Mine}');
+    });
+
+    test('is the same for all gates, or one is warned in the words of the original', () => {
+      const same = newStack();
+      const group = groupOf(same, 'Mine');
+      assert.deepEqual(gates(same, group, group), []);
+      for (const pick of [[0, 1], [0, undefined], [undefined, 0]]) {
+        const stack = newStack();
+        const made = [groupOf(stack, 'One'), groupOf(stack, 'Two')];
+        assert.deepEqual(gates(stack, ...pick.map((n) => (n === undefined ? n : made[n]))), [W01], String(pick));
+      }
+    });
+
+    test('cannot tell the functions of another pipeline where to log, and says so', () => {
+      const stack = newStack();
+      const made = verifier(stack, { defaultLogGroup: groupOf(stack, 'Mine') });
+      assert.match(warnings(stack).join(), /^defaultLogGroup has no effect together with 'pipeline'.*use scanLogsOutput.*\[ack: @ecr-scan-verifier:defaultLogGroupWithoutEffect\]$/);
+      assert.ok(made.node.tryFindChild('Gate-demo'));
+      assert.equal(find(resources(stack), 'Custom::EcrScanVerifier').Properties.defaultLogGroupName, '/aws/lambda/ecr-scan-verifier-demo-on-deploy');
+    });
+  });
+
   test('two verifiers with the same architecture raise no warning', () => {
     const stack = newStack();
     ['One', 'Two'].forEach((id) => new EcrScanVerifier(stack, id, gateProps(stack, { architecture: lambda.Architecture.X86_64 })));
@@ -600,6 +718,7 @@ describe('without a pipeline', () => {
       { maxScanAge: Duration.minutes(1) },
       { onUnscanned: 'ignore' as OnUnscanned },
       { pollingTimeout: Duration.seconds(0) },
+      { scanConfig: ScanConfig.signatureOnly() },
       { architecture: lambda.Architecture.custom('riscv64') },
       { repository: ecr.Repository.fromRepositoryArn(stack, 'Far', `arn:aws:ecr:us-east-1:${ACCOUNT}:repository/x`) },
     ]) {
@@ -611,6 +730,9 @@ describe('without a pipeline', () => {
 });
 
 describe('blockConstructs', () => {
+  const sbom = (bucket: s3.IBucket, encryptionKey: kms.IKey): Partial<EcrScanVerifierProps> => ({
+    scanConfig: ScanConfig.enhanced({ sbomOutput: SbomOutput.spdx23({ bucket, encryptionKey }) }),
+  });
   const parameter = (scope: Construct, id: string): ssm.StringParameter => new ssm.StringParameter(scope, id, { stringValue: id });
 
   test('every resource of a blocked construct waits for the gate, others do not', () => {
@@ -654,6 +776,93 @@ describe('blockConstructs', () => {
     assert.doesNotThrow(() => verifier(stack, { repository: named, blockConstructs: [service] }, 'Two'));
   });
 
+  for (const [what, need] of [
+    ['bucket of scanLogsOutput', (in_: Construct) => ({ scanLogsOutput: ScanLogsOutput.s3({ bucket: new s3.Bucket(in_, 'Needed') }) })],
+    [
+      'key of the bucket of scanLogsOutput',
+      (in_: Construct, beside: Construct) => {
+        const encryptionKey = new kms.Key(in_, 'Needed');
+        return { scanLogsOutput: ScanLogsOutput.s3({ bucket: new s3.Bucket(beside, 'Bucket', { encryptionKey }) }) };
+      },
+    ],
+    ['log group of scanLogsOutput', (in_: Construct) => ({ scanLogsOutput: ScanLogsOutput.cloudWatchLogs({ logGroup: new logs.LogGroup(in_, 'Needed') }) })],
+    ['vulnsNotificationTopic', (in_: Construct) => ({ vulnsNotificationTopic: new sns.Topic(in_, 'Needed') })],
+    [
+      'key of vulnsNotificationTopic',
+      (in_: Construct, beside: Construct) => ({ vulnsNotificationTopic: new sns.Topic(beside, 'Topic', { masterKey: new kms.Key(in_, 'Needed') }) }),
+    ],
+    ['bucket of sbomOutput', (in_: Construct, beside: Construct) => sbom(new s3.Bucket(in_, 'Needed'), new kms.Key(beside, 'Key'))],
+    ['encryptionKey of sbomOutput', (in_: Construct, beside: Construct) => sbom(new s3.Bucket(beside, 'Bucket'), new kms.Key(in_, 'Needed'))],
+    [
+      'key of the bucket of sbomOutput',
+      (in_: Construct, beside: Construct) => sbom(new s3.Bucket(beside, 'Bucket', { encryptionKey: new kms.Key(in_, 'Needed') }), new kms.Key(beside, 'Key')),
+    ],
+    ['key of signatureVerification', (in_: Construct) => ({ signatureVerification: SignatureVerification.cosignKms({ key: new kms.Key(in_, 'Needed') }) })],
+    ['repository', (in_: Construct) => ({ repository: new ecr.Repository(in_, 'Needed') })],
+  ] as [string, (in_: Construct, beside: Construct) => Partial<EcrScanVerifierProps>][]) {
+    test(`a construct that contains the ${what} is refused, one beside it is not`, () => {
+      const stack = newStack();
+      const service = new Construct(stack, 'Service');
+      const props = need(service, stack);
+      assert.throws(() => verifier(stack, { ...props, blockConstructs: [service] }, 'Bad'), {
+        message:
+          `blockConstructs contains 'payments/Service', which contains the ${what} ('payments/Service/Needed'): each would wait for the other. ` +
+          `List only what runs the image (the service, the function), or move the ${what} out of 'payments/Service'.`,
+      });
+      const other = newStack();
+      const free = new Construct(other, 'Free');
+      assert.doesNotThrow(() => verifier(other, { ...need(other, other), blockConstructs: [free] }));
+    });
+  }
+
+  test('the gates of a stack wait for what any of them needs, so none may hold it back', () => {
+    const withLogs = (in_: Construct): Partial<EcrScanVerifierProps> => ({ scanLogsOutput: ScanLogsOutput.s3({ bucket: new s3.Bucket(in_, 'Needed') }) });
+    const refused = /^Error: blockConstructs of 'payments\/(One|Two)' contains 'payments\/Service', which contains the bucket of scanLogsOutput \('payments\/Service\/Needed'\) of 'payments\/(One|Two)', with which it shares its role for the outputs to pipeline 'demo': each would wait/;
+    for (const blockerFirst of [true, false]) {
+      const stack = newStack();
+      const service = new Construct(stack, 'Service');
+      const blocker = { vulnsNotificationTopic: new sns.Topic(stack, 'Topic'), blockConstructs: [service] };
+      const [one, two] = blockerFirst ? [blocker, withLogs(service)] : [withLogs(service), blocker];
+      verifier(stack, one, 'One');
+      assert.throws(() => verifier(stack, two, 'Two'), refused);
+    }
+    const apart = newStack();
+    const service = new Construct(apart, 'Service');
+    verifier(apart, { blockConstructs: [service] }, 'WithoutOutputs');
+    assert.doesNotThrow(() => verifier(apart, withLogs(service), 'Other'));
+  });
+
+  test('nor what the pipeline that they share listens to', () => {
+    const stack = newStack();
+    const service = new Construct(stack, 'Service');
+    new EcrScanVerifier(stack, 'One', gateProps(stack, { blockConstructs: [service] }));
+    const repository = new ecr.Repository(service, 'Own');
+    assert.throws(
+      () => new EcrScanVerifier(stack, 'Two', gateProps(stack, { repository })),
+      /contains the repository \('payments\/Service\/Own'\) of 'payments\/Two', with which it shares its pipeline/,
+    );
+  });
+
+  test('nor where the functions of that pipeline log', () => {
+    const stack = newStack();
+    const service = new Construct(stack, 'Service');
+    const defaultLogGroup = new logs.LogGroup(service, 'Logs');
+    const props = gateProps(stack, { defaultLogGroup, blockConstructs: [service] });
+    assert.throws(() => new EcrScanVerifier(stack, 'Verifier', props), /contains the defaultLogGroup \('payments\/Service\/Logs'\): each would wait/);
+  });
+
+  test('with failOnVulnerability: false they are not kept back by findings, which a warning says', () => {
+    const warned = (own: Partial<EcrScanVerifierProps>): string => {
+      const stack = newStack();
+      verifier(stack, { blockConstructs: [parameter(stack, 'P')], ...own });
+      return warnings(stack).join();
+    };
+    assert.match(warned({ failOnVulnerability: false }), /^blockConstructs waits for the gate, but no finding keeps it back.*\[ack: @ecr-scan-verifier:blockConstructsWithoutFailing\]$/);
+    assert.equal(warned({ failOnVulnerability: false, blockConstructs: [] }), '');
+    assert.equal(warned({ failOnVulnerability: true }), '');
+    assert.equal(warned({}), '');
+  });
+
   test('a construct that contains the pipeline is refused', () => {
     const stack = newStack();
     const platform = new Construct(stack, 'Platform');
@@ -664,7 +873,21 @@ describe('blockConstructs', () => {
 
 test('the package exports what it promises', async () => {
   const names = Object.keys(await import('../src')).sort();
-  assert.deepEqual(names, ['EcrScanPipeline', 'EcrScanVerifier', 'OnUnscanned', 'ScanConfig', 'Severity']);
+  assert.deepEqual(names, [
+    'EcrScanPipeline',
+    'EcrScanVerifier',
+    'OnUnscanned',
+    'SbomFormat',
+    'SbomOutput',
+    'ScanConfig',
+    'ScanLogsLayout',
+    'ScanLogsOutput',
+    'ScanLogsOutputType',
+    'Severity',
+    'SignatureVerification',
+  ]);
+  assert.deepEqual(Object.values(SbomFormat), ['CYCLONEDX_1_4', 'SPDX_2_3']);
+  assert.deepEqual(Object.entries(ScanLogsOutputType), [['CLOUDWATCH_LOGS', 'cloudWatchLogs'], ['S3', 's3']]);
   assert.deepEqual(Object.entries(Severity).filter(([key, value]) => key !== value), []);
   assert.equal(Object.keys(Severity).length, 7);
 });

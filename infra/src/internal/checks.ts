@@ -1,9 +1,11 @@
 // Props that are refused before anything is created: each text names the prop and the way out.
-import { Arn, ArnFormat, CfnResource, Duration, Stack, Token, Tokenization } from 'aws-cdk-lib';
+import { Arn, ArnFormat, Duration, Stack, Token, Tokenization } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
-import { Construct, IConstruct } from 'constructs';
+import { Construct } from 'constructs';
 import { IEcrScanPipeline } from '../ecr-scan-pipeline';
 import { OnUnscanned } from '../on-unscanned';
+import { ScanConfigBindOutput } from '../scan-config';
+import { SignatureVerification } from '../signature-verification';
 
 /** CloudFormation waits for an answer for 3600 s; the last two minutes belong to the answer itself. */
 const LONGEST_WAIT = 3480;
@@ -98,19 +100,19 @@ export function checkPipeline(scope: Construct, pipeline: IEcrScanPipeline): voi
   }
 }
 
-/** CloudFormation would only say "circular dependency", and name none of these. */
-export function checkBlocked(gate: Construct, blocked: IConstruct, needs: Record<string, IConstruct | undefined>): void {
-  for (const [what, needed] of Object.entries({ ...needs, gate })) {
-    if (needed?.node.scopes.includes(blocked) && (needed === gate || hasResources(needed))) {
-      throw new Error(
-        `blockConstructs contains '${blocked.node.path}', which contains the ${what} ('${needed.node.path}'): each would wait for the other. List only what runs the image (the service, the function), or move the ${what} out of '${blocked.node.path}'.`,
-      );
-    }
+export function checkSignatures(scanType: string, signatureVerification?: SignatureVerification): void {
+  if (scanType === 'SIGNATURE_ONLY' && signatureVerification === undefined) {
+    throw new Error('ScanConfig.signatureOnly() requires signatureVerification to be specified.');
   }
 }
 
-function hasResources(construct: IConstruct): boolean {
-  return construct.node.findAll().some((child) => CfnResource.isCfnResource(child));
+/** The factories cannot say it; a ScanConfig of somebody else can. */
+export function checkSbom(scan: ScanConfigBindOutput): void {
+  if (scan.sbomOutput && scan.scanType !== 'ENHANCED') {
+    throw new Error(
+      `sbomOutput cannot work with scan type ${scan.scanType}: only Amazon Inspector makes a bill of materials. Use ScanConfig.enhanced({ sbomOutput }), or leave it out.`,
+    );
+  }
 }
 
 function known(value?: string): value is string {

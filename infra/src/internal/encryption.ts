@@ -43,3 +43,15 @@ export function keyUse(stack: Stack, key: kms.IKey, services: string[]): iam.Pol
     conditions: { StringEquals: { 'kms:ViaService': services.map((service) => `${service}.${stack.region}.amazonaws.com`) } },
   });
 }
+
+/** Through the service that encrypts with it alone. A key of another account has to let the role in by its own policy. */
+export function mayUseKey(grantee: iam.IGrantable, key: kms.IKey | undefined, service: string, actions: string[]): void {
+  if (key) {
+    iam.Grant.addToPrincipal({
+      grantee,
+      actions,
+      resourceArns: [key.keyArn],
+      conditions: { StringEquals: { 'kms:ViaService': `${service}.${Stack.of(key).region}.amazonaws.com` } },
+    });
+  }
+}

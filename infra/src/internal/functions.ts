@@ -1,12 +1,12 @@
 // The four functions: their size, their log group, their role. What a role may do is in grants.ts.
-import { Duration, RemovalPolicy } from 'aws-cdk-lib';
+import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
-import { FunctionKey, functionName, logGroupName } from './names';
+import { FunctionKey, functionName, logGroupName, roleName } from './names';
 
 interface Shape {
   readonly id: string;
@@ -56,14 +56,17 @@ export interface FunctionProps {
   readonly binaries: string;
   readonly role: iam.Role;
   readonly environment: Record<string, string>;
+  /** Takes the place of a log group of its own. */
+  readonly logGroup?: logs.ILogGroup;
   /** Where Lambda puts an event that the function has failed on for good; without it the event is lost. */
   readonly failures?: sqs.IQueue;
   readonly encryptionKey?: kms.IKey;
   readonly removalPolicy: RemovalPolicy;
 }
 
-export function createRole(scope: Construct, key: FunctionKey): iam.Role {
+export function createRole(scope: Construct, key: FunctionKey, pipelineName: string): iam.Role {
   return new iam.Role(scope, `${SHAPES[key].id}Role`, {
+    roleName: key === 'on-scan' ? roleName(Stack.of(scope), pipelineName) : undefined,
     assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com'),
     description: SHAPES[key].description,
   });
@@ -72,7 +75,7 @@ export function createRole(scope: Construct, key: FunctionKey): iam.Role {
 export function createFunction(scope: Construct, key: FunctionKey, props: FunctionProps): lambda.Function {
   const shape = SHAPES[key];
   // Made here rather than by the function itself: it gets an end (retention) and the key, and the role need not create groups.
-  const logGroup = new logs.LogGroup(scope, `${shape.id}Logs`, {
+  const logGroup = props.logGroup ?? new logs.LogGroup(scope, `${shape.id}Logs`, {
     logGroupName: logGroupName(props.pipelineName, key),
     retention: logs.RetentionDays.ONE_MONTH,
     encryptionKey: props.encryptionKey,

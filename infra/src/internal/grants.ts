@@ -6,7 +6,7 @@ import * as kms from 'aws-cdk-lib/aws-kms';
 import * as s3 from 'aws-cdk-lib/aws-s3';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
 import { keyUse } from './encryption';
-import { FunctionKey } from './names';
+import { FunctionKey, outputsRolesArn } from './names';
 import { Lanes } from './queues';
 import { BY_DIGEST, OPEN_BY_DUE, Tables } from './tables';
 import { Watched } from './watched';
@@ -56,6 +56,8 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
         allow('Deployments', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'], [deployments.tableArn]),
         allow('WhereItRuns', ['dynamodb:Query'], [`${deployments.tableArn}/index/${BY_DIGEST}`]),
         ...largeFacts(findings),
+        // Each of these roles says itself which pipeline may take it.
+        allow('OutputsOfTheGates', ['sts:AssumeRole'], [outputsRolesArn(stack)]),
         ...use('dynamodb', 's3', 'sqs'),
       ];
     case 'on-deploy':

@@ -3,6 +3,7 @@
 import { RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
 import { IEcrScanPipeline } from '../ecr-scan-pipeline';
 import { functionArn, implicitPipelineName } from './names';
@@ -13,26 +14,32 @@ import { NamedRepositories } from './watched';
 
 const ID = 'ImplicitEcrScanPipeline';
 
+/** What the gates of a stack share, and what its first gate therefore chooses for all. */
+export interface ChosenByTheFirst {
+  readonly architecture: lambda.Architecture;
+  readonly defaultLogGroup?: logs.ILogGroup;
+}
+
 export class ImplicitPipeline extends Construct implements IEcrScanPipeline {
   /** One a stack, made by its first gate. */
-  public static of(scope: Construct, architecture: lambda.Architecture): ImplicitPipeline {
+  public static of(scope: Construct, chosen: ChosenByTheFirst): ImplicitPipeline {
     const stack = Stack.of(scope);
     const existing = stack.node.tryFindChild(ID) as ImplicitPipeline | undefined;
-    return existing ?? new ImplicitPipeline(stack, architecture);
+    return existing ?? new ImplicitPipeline(stack, chosen);
   }
 
   public readonly pipelineName: string;
   public readonly onDeployFunctionArn: string;
   private readonly repositories: NamedRepositories;
 
-  private constructor(stack: Stack, public readonly architecture: lambda.Architecture) {
+  private constructor(stack: Stack, public readonly chosen: ChosenByTheFirst) {
     super(stack, ID);
     this.pipelineName = implicitPipelineName(stack);
     this.onDeployFunctionArn = functionArn(stack, this.pipelineName, 'on-deploy');
     this.repositories = new NamedRepositories(stack);
     createParts(this, {
       pipelineName: this.pipelineName,
-      architecture,
+      ...chosen,
       watched: this.repositories,
       policy: policyText(stack, {}), // each gate sends its own; this one only fills the row that a person may look at
       stacksArn: stacksArn(stack, 'own'),

@@ -43,6 +43,30 @@ export function functionArn(stack: Stack, pipeline: string, key: FunctionKey): s
   });
 }
 
+/**
+ * The path of the roles that write the outputs of gates: the one thing that a pipeline and the stacks of its gates agree on.
+ */
+export const OUTPUTS_PATH = `/${PREFIX}/`;
+
+/**
+ * The name of on-scan's role, so that stacks which only know the pipeline's name can let it write their outputs.
+ *
+ * Roles are the account's, not the region's, and may take 64 characters: with a pipeline's 32 and a region's 15 there is no
+ * room for the usual prefix.
+ */
+export function roleName(stack: Stack, pipeline: string): string {
+  return `ecr-on-scan-${pipeline}-${stack.region}`;
+}
+
+export function roleArn(stack: Stack, pipeline: string): string {
+  return stack.formatArn({ service: 'iam', region: '', resource: 'role', resourceName: roleName(stack, pipeline) });
+}
+
+/** Every role that writes outputs. */
+export function outputsRolesArn(stack: Stack): string {
+  return stack.formatArn({ service: 'iam', region: '', resource: 'role', resourceName: `${PREFIX}/*` });
+}
+
 /** The ARN made of the name, where a reference would close a circle (the table's own policy names the table). */
 export function tableArn(stack: Stack, pipeline: string, key: TableKey): string {
   return stack.formatArn({ service: 'dynamodb', resource: 'table', resourceName: tableName(pipeline, key) });

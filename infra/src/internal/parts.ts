@@ -4,6 +4,7 @@ import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
 import * as s3 from 'aws-cdk-lib/aws-s3';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
 import { Construct, Dependable, IConstruct } from 'constructs';
@@ -26,6 +27,8 @@ export interface PartsProps {
   readonly stacksArn: string;
   readonly breakGlassRole?: iam.IRole;
   readonly encryptionKey?: kms.IKey;
+  /** Where the functions that answer gates log, instead of a log group of their own each. */
+  readonly defaultLogGroup?: logs.ILogGroup;
   readonly removalPolicy: RemovalPolicy;
   readonly bucketRemovalPolicy: RemovalPolicy;
 }
@@ -38,7 +41,7 @@ export function createParts(scope: Construct, props: PartsProps): void {
     admitServices(scope, props.encryptionKey, props.pipelineName);
   }
 
-  const roles = forEachFunction((key) => createRole(scope, key));
+  const roles = forEachFunction((key) => createRole(scope, key, props.pipelineName));
   const tables = createTables(scope, { ...props, writers: Object.values(roles) });
   const lanes = createLanes(scope, props.encryptionKey);
   const failures = createFailures(scope, { ...props, reader: roles['on-scan'] });
@@ -70,6 +73,7 @@ export function createParts(scope: Construct, props: PartsProps): void {
       binaries: binaries[key],
       role,
       environment: Object.fromEntries(needed[key].map((name) => [name, variables[name]])),
+      logGroup: key === 'on-deploy' || key === 'on-scan' ? props.defaultLogGroup : undefined,
       failures: key === 'on-deploy' ? failures : undefined,
     });
   });

@@ -2,10 +2,13 @@
 import { Annotations, Token } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
 import { IConstruct } from 'constructs';
 import { Exemption } from '../policy-options';
 import { isoDay } from './exemptions';
 import { isDigest } from './images';
+import { ChosenByTheFirst } from './implicit-pipeline';
+import { Outputs } from './outputs';
 import { PolicyProps, leftOut } from './policy';
 
 export function warnOfPolicy(scope: IConstruct, props: PolicyProps): void {
@@ -68,7 +71,45 @@ function canMove(repository: ecr.IRepository, imageTag: string): boolean {
   return mutability === 'MUTABLE' || (imageTag === 'latest' && mutability !== 'IMMUTABLE');
 }
 
-export function warnOfArchitectures(scope: IConstruct, asked: lambda.Architecture, given: lambda.Architecture): void {
+export function warnOfDifferences(scope: IConstruct, asked: ChosenByTheFirst, given: ChosenByTheFirst): void {
+  warnOfArchitectures(scope, asked.architecture, given.architecture);
+  if (asked.defaultLogGroup?.node.path !== given.defaultLogGroup?.node.path) {
+    Annotations.of(scope).addWarningV2(
+      '@ecr-scan-verifier:duplicateLambdaDefaultLogGroup',
+      "You have to set the same log group for 'defaultLogGroup' for each EcrScanVerifier construct in the same stack.",
+    );
+  }
+}
+
+/** The functions of a pipeline that is made elsewhere log where that pipeline lets them. */
+export function warnOfDefaultLogGroup(scope: IConstruct, pipelineName: string, logGroup?: logs.ILogGroup): void {
+  if (logGroup) {
+    Annotations.of(scope).addWarningV2(
+      '@ecr-scan-verifier:defaultLogGroupWithoutEffect',
+      `defaultLogGroup has no effect together with 'pipeline': the functions of pipeline '${pipelineName}' log to groups of their own. To have the logs of this gate's scans in a log group, use scanLogsOutput: ScanLogsOutput.cloudWatchLogs({ logGroup }).`,
+    );
+  }
+}
+
+export function warnOfUnblocked(scope: IConstruct, blocked: IConstruct[], failOnVulnerability?: boolean): void {
+  if (blocked.length > 0 && failOnVulnerability === false) {
+    Annotations.of(scope).addWarningV2(
+      '@ecr-scan-verifier:blockConstructsWithoutFailing',
+      "blockConstructs waits for the gate, but no finding keeps it back: with failOnVulnerability: false the gate lets every image through whose scan is complete. Leave out failOnVulnerability to have findings keep it back.",
+    );
+  }
+}
+
+export function warnOfStrictness(scope: IConstruct, strictOutputs: boolean, outputs: Outputs): void {
+  if (strictOutputs && !outputs.scanLogsOutput && !outputs.sbomOutput) {
+    Annotations.of(scope).addWarningV2(
+      '@ecr-scan-verifier:strictOutputsWithoutOutputs',
+      "strictOutputs has no effect: this gate writes neither scan logs nor a bill of materials. Give 'scanLogsOutput' or 'sbomOutput', or leave it out. (A notification never decides.)",
+    );
+  }
+}
+
+function warnOfArchitectures(scope: IConstruct, asked: lambda.Architecture, given: lambda.Architecture): void {
   if (asked.name !== given.name) {
     Annotations.of(scope).addWarningV2(
       '@ecr-scan-verifier:differentArchitectures',
