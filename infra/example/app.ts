@@ -1,4 +1,4 @@
-// A small app: one pipeline, and one gate that asks it. The demo and the stories deploy its two templates.
+// A small app: one pipeline, one gate that asks it, and three gates with outputs. The demo and the stories deploy its templates.
 //
 //   npm run synth                              templates and assets in cdk.out/, without the CDK CLI
 //   npx cdk deploy ecr-scan-verifier           the pipeline, through the CLI (see cdk.json)
@@ -17,11 +17,16 @@
 // <hash>.zip and upload it. The gate's template has no assets.
 import { App, Aws, CfnCondition, CfnOutput, CfnParameter, CfnResource, DefaultStackSynthesizer, Fn, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as sns from 'aws-cdk-lib/aws-sns';
+import * as subscriptions from 'aws-cdk-lib/aws-sns-subscriptions';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { Construct } from 'constructs';
-import { EcrScanPipeline, EcrScanVerifier, ScanConfig, Severity } from '../src';
+import { EcrScanPipeline, EcrScanVerifier, SbomOutput, ScanConfig, ScanLogsOutput, Severity } from '../src';
 
 const withoutBootstrapCheck = (): DefaultStackSynthesizer => new DefaultStackSynthesizer({ generateBootstrapVersionRule: false });
 
@@ -113,6 +118,41 @@ class GateStack extends Stack {
   }
 }
 
+/** Three gates for one image, each with a topic, and each with another place for its logs; the last one with an SBOM. */
+class OutputsStack extends Stack {
+  constructor(scope: Construct, id: string, pipelineName: string) {
+    super(scope, id, { synthesizer: withoutBootstrapCheck(), description: 'ecr-scan-verifier: gates that write logs, an SBOM and messages' });
+    const repositoryName = new CfnParameter(this, 'RepositoryName', { description: 'The repository that holds the image' });
+    const imageTag = new CfnParameter(this, 'ImageTag', { description: 'A tag, or a digest (sha256:...)' });
+    const destroyed = { removalPolicy: RemovalPolicy.DESTROY };
+    const bucket = (name: string, more: s3.BucketProps = {}): s3.Bucket =>
+      new s3.Bucket(this, name, { bucketName: `${name.toLowerCase()}-${Aws.ACCOUNT_ID}`, ...destroyed, ...more });
+    const logGroup = new logs.LogGroup(this, 'ScanLogs', { logGroupName: '/scans', ...destroyed });
+    const encryptionKey = new kms.Key(this, 'Key', destroyed);
+    const [logBucket, sboms] = [bucket('Logs'), bucket('Sboms', { encryptionKey, encryption: s3.BucketEncryption.KMS })];
+    const topic = new sns.Topic(this, 'Vulnerabilities');
+    const heard = new sqs.Queue(this, 'Heard');
+    topic.addSubscription(new subscriptions.SqsSubscription(heard, { rawMessageDelivery: false }));
+    const gate = (name: string, scanLogsOutput?: ScanLogsOutput, sbomOutput?: SbomOutput): EcrScanVerifier =>
+      new EcrScanVerifier(this, name, {
+        repository: ecr.Repository.fromRepositoryName(this, `${name}Repository`, repositoryName.valueAsString),
+        imageTag: imageTag.valueAsString,
+        scanConfig: ScanConfig.enhanced({ sbomOutput }),
+        failOnVulnerability: false,
+        vulnsNotificationTopic: topic,
+        scanLogsOutput,
+        pipeline: EcrScanPipeline.fromName(this, `${name}Pipeline`, pipelineName),
+      });
+    const gates = [
+      gate('Plain'),
+      gate('Streams', ScanLogsOutput.cloudWatchLogs({ logGroup })),
+      gate('Objects', ScanLogsOutput.s3({ bucket: logBucket, prefix: 'scans' }), SbomOutput.cycloneDx14({ bucket: sboms, encryptionKey })),
+    ];
+    new CfnOutput(this, 'Verdict', { value: gates.at(-1)!.imageUri });
+    new CfnOutput(this, 'HeardUrl', { value: heard.queueUrl });
+  }
+}
+
 function addEnvironment(pipeline: EcrScanPipeline, context: unknown): void {
   const variables = (typeof context === 'string' ? JSON.parse(context) : (context ?? {})) as Record<string, string>;
   for (const child of pipeline.node.findAll()) {
@@ -129,4 +169,5 @@ const pipelineName = String(app.node.tryGetContext('pipelineName') ?? 'demo');
 const architecture = app.node.tryGetContext('architecture') === 'arm64' ? lambda.Architecture.ARM_64 : lambda.Architecture.X86_64;
 new PipelineStack(app, 'ecr-scan-verifier', pipelineName, architecture);
 new GateStack(app, 'ecr-scan-verifier-gate', pipelineName);
+new OutputsStack(app, 'ecr-scan-verifier-outputs', pipelineName);
 app.synth();

@@ -287,7 +287,10 @@ describe('the role', () => {
         Effect: 'Allow',
         Action: 'sts:AssumeRole',
         Principal: { AWS: `arn:aws:iam::${ACCOUNT}:root` },
-        Condition: { ArnEquals: { 'aws:PrincipalArn': `arn:aws:iam::${ACCOUNT}:role/ecr-on-scan-demo-${REGION}` } },
+        Condition: {
+          ArnEquals: { 'aws:PrincipalArn': `arn:aws:iam::${ACCOUNT}:role/ecr-on-scan-demo-${REGION}` },
+          StringEquals: { 'sts:ExternalId': '{AWS::StackId}' },
+        },
       },
     ]);
   });

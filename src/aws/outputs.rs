@@ -16,7 +16,7 @@ use aws_sdk_inspector2::types::{Destination, ExternalReportStatus, ResourceFilte
 use aws_sdk_sns::types::MessageAttributeValue;
 
 use super::{missing, why};
-use crate::domain::outputs::{Log, Message, SbomFormat, SbomTo};
+use crate::domain::outputs::{Log, Message, Role, SbomFormat, SbomTo};
 use crate::domain::protocol::{ExportState, Why};
 
 /// Who did it, in the trail of the account.
@@ -25,7 +25,7 @@ const SESSION: &str = "ecr-scan-verifier";
 pub struct Outputs {
     config: SdkConfig,
     /// One set of clients a role: taking it over costs a call, and is good for an hour.
-    roles: Mutex<HashMap<String, Arc<Writer>>>,
+    roles: Mutex<HashMap<Role, Arc<Writer>>>,
 }
 
 struct Writer {
@@ -40,26 +40,26 @@ impl Outputs {
         Self { config: config.clone(), roles: Mutex::default() }
     }
 
-    async fn by(&self, role_arn: &str) -> Arc<Writer> {
-        let known = self.roles.lock().expect("nobody panics with this lock").get(role_arn).cloned();
+    async fn by(&self, role: &Role) -> Arc<Writer> {
+        let known = self.roles.lock().expect("nobody panics with this lock").get(role).cloned();
         if let Some(writer) = known {
             return writer;
         }
-        let role = AssumeRoleProvider::builder(role_arn).session_name(SESSION).configure(&self.config).build().await;
-        let config = self.config.to_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
+        let taken = AssumeRoleProvider::builder(&role.arn).external_id(&role.of_stack).session_name(SESSION).configure(&self.config).build().await;
+        let config = self.config.to_builder().credentials_provider(SharedCredentialsProvider::new(taken)).build();
         let writer = Arc::new(Writer {
             logs: aws_sdk_cloudwatchlogs::Client::new(&config),
             s3: aws_sdk_s3::Client::new(&config),
             inspector: aws_sdk_inspector2::Client::new(&config),
             sns: aws_sdk_sns::Client::new(&config),
         });
-        self.roles.lock().expect("nobody panics with this lock").insert(role_arn.to_owned(), Arc::clone(&writer));
+        self.roles.lock().expect("nobody panics with this lock").insert(role.clone(), Arc::clone(&writer));
         writer
     }
 
     /// Each as a whole; one that was written before is written again, to the same place.
-    pub async fn write(&self, role_arn: &str, logs: Vec<Log>) -> Result<(), Why> {
-        let writer = self.by(role_arn).await;
+    pub async fn write(&self, role: &Role, logs: Vec<Log>) -> Result<(), Why> {
+        let writer = self.by(role).await;
         for log in logs {
             match log {
                 Log::Object { bucket, key, content_type, body, digest } => {
@@ -73,9 +73,9 @@ impl Outputs {
         Ok(())
     }
 
-    pub async fn publish(&self, role_arn: &str, topic_arn: &str, message: Message) -> Result<(), Why> {
+    pub async fn publish(&self, role: &Role, topic_arn: &str, message: Message) -> Result<(), Why> {
         let attribute = |value: String| MessageAttributeValue::builder().data_type("String").string_value(value).build();
-        let mut publish = self.by(role_arn).await.sns.publish().topic_arn(topic_arn).message_structure("json").message(message.body);
+        let mut publish = self.by(role).await.sns.publish().topic_arn(topic_arn).message_structure("json").message(message.body);
         for (name, value) in message.attributes {
             let value = attribute(value).map_err(|error| Why::new(format!("could not send a message to {topic_arn}: {error}")))?;
             publish = publish.message_attributes(name, value);
@@ -85,7 +85,7 @@ impl Outputs {
     }
 
     /// Has Inspector write the SBOM of this image, and of no other: it is named by its ARN.
-    pub async fn start_export(&self, role_arn: &str, image_arn: &str, sbom: &SbomTo, prefix: &str) -> Result<String, Why> {
+    pub async fn start_export(&self, role: &Role, image_arn: &str, sbom: &SbomTo, prefix: &str) -> Result<String, Why> {
         let attempt = format!("start the SBOM export of {image_arn}");
         let unbuilt = |error: &dyn std::fmt::Display| Why::new(format!("could not {attempt}: {error}"));
         let format = match sbom.format {
@@ -96,7 +96,7 @@ impl Outputs {
         let image = ResourceStringFilter::builder().comparison(ResourceStringComparison::Equals).value(image_arn).build();
         let image = image.map_err(|error| unbuilt(&error))?;
         let export = self
-            .by(role_arn)
+            .by(role)
             .await
             .inspector
             .create_sbom_export()
@@ -107,9 +107,9 @@ impl Outputs {
         answer.report_id.ok_or_else(|| Why::new("CreateSbomExport did not return a reportId."))
     }
 
-    pub async fn export(&self, role_arn: &str, report_id: &str) -> Result<ExportState, Why> {
+    pub async fn export(&self, role: &Role, report_id: &str) -> Result<ExportState, Why> {
         let attempt = format!("ask after the SBOM export {report_id}");
-        let answer = self.by(role_arn).await.inspector.get_sbom_export().report_id(report_id).send().await.map_err(|error| why(&attempt, &error))?;
+        let answer = self.by(role).await.inspector.get_sbom_export().report_id(report_id).send().await.map_err(|error| why(&attempt, &error))?;
         match answer.status.ok_or_else(|| missing(&attempt, "status"))? {
             ExternalReportStatus::Succeeded => Ok(ExportState::Succeeded),
             ExternalReportStatus::InProgress => Ok(ExportState::Running),
@@ -120,8 +120,8 @@ impl Outputs {
     }
 
     /// Copies the one file under a prefix. `false`: there is none.
-    pub async fn place(&self, role_arn: &str, from: &(String, String), to: &(String, String)) -> Result<bool, Why> {
-        let writer = self.by(role_arn).await;
+    pub async fn place(&self, role: &Role, from: &(String, String), to: &(String, String)) -> Result<bool, Why> {
+        let writer = self.by(role).await;
         let attempt = format!("put the SBOM under s3://{}/{} to s3://{}/{}", from.0, from.1, to.0, to.1);
         let listed = writer.s3.list_objects_v2().bucket(&from.0).prefix(format!("{}/", from.1)).send().await.map_err(|error| why(&attempt, &error))?;
         let Some(key) = listed.contents.unwrap_or_default().into_iter().find(|object| object.size != Some(0)).and_then(|object| object.key) else {

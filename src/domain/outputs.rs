@@ -34,6 +34,14 @@ pub struct Outputs {
     pub topic_arn: Option<String>,
 }
 
+/// The role that writes, and the stack that has made it: it is taken over in the name of that stack alone, so that no gate gets
+/// at what another stack's gates may write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Role {
+    pub arn: String,
+    pub of_stack: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LogsTo {
     CloudWatch { group: String },

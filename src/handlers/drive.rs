@@ -184,21 +184,21 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             Saw::Done
         }
         Do::TakeOutputs { request_id, until } => won(aws.requests.take_outputs(&request_id, until, Timestamp::now()).await?),
-        Do::WriteLogs { role_arn, logs } => {
-            aws.outputs.write(&role_arn, logs).await?;
+        Do::WriteLogs { role, logs } => {
+            aws.outputs.write(&role, logs).await?;
             Saw::Done
         }
-        Do::StartExport { role_arn, image_arn, sbom, prefix } => Saw::Export(aws.outputs.start_export(&role_arn, &image_arn, &sbom, &prefix).await?),
-        Do::ReadExport { role_arn, report_id } => Saw::ExportIs(aws.outputs.export(&role_arn, &report_id).await?),
-        Do::PlaceExport { role_arn, from, to } => {
-            if aws.outputs.place(&role_arn, &from, &to).await? {
+        Do::StartExport { role, image_arn, sbom, prefix } => Saw::Export(aws.outputs.start_export(&role, &image_arn, &sbom, &prefix).await?),
+        Do::ReadExport { role, report_id } => Saw::ExportIs(aws.outputs.export(&role, &report_id).await?),
+        Do::PlaceExport { role, from, to } => {
+            if aws.outputs.place(&role, &from, &to).await? {
                 Saw::Done
             } else {
                 Saw::NoFile
             }
         }
-        Do::Publish { role_arn, topic_arn, message } => {
-            aws.outputs.publish(&role_arn, &topic_arn, message).await?;
+        Do::Publish { role, topic_arn, message } => {
+            aws.outputs.publish(&role, &topic_arn, message).await?;
             Saw::Done
         }
         Do::NoteOutputs { request, decided_at, progress, settled, ends } => {

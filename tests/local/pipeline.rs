@@ -175,6 +175,12 @@ impl Story {
         self.settled(stack).await
     }
 
+    /// Deploys the three gates that write logs, an SBOM and messages.
+    pub async fn deploy_with_outputs(&self, stack: &str, gate: &Gate) -> Stack {
+        self.create_stack(stack, template("ecr-scan-verifier-outputs"), &gate.parameters()).await;
+        self.settled(stack).await
+    }
+
     pub async fn begin_update(&self, stack: &str, gate: &Gate) {
         self.update_stack(stack, template("ecr-scan-verifier-gate"), &gate.parameters()).await;
     }
@@ -203,7 +209,12 @@ pub fn synthesized() -> PathBuf {
 fn template(name: &str) -> &'static Value {
     static PIPELINE: OnceLock<Value> = OnceLock::new();
     static GATE: OnceLock<Value> = OnceLock::new();
-    let kept = if name.ends_with("-gate") { &GATE } else { &PIPELINE };
+    static OUTPUTS: OnceLock<Value> = OnceLock::new();
+    let kept = match name.rsplit('-').next() {
+        Some("gate") => &GATE,
+        Some("outputs") => &OUTPUTS,
+        _ => &PIPELINE,
+    };
     kept.get_or_init(|| {
         let file = synthesized().join(format!("{name}.template.json"));
         let written = file.metadata().and_then(|file| file.modified()).unwrap_or_else(|e| panic!("{} ({e}): `make synth` makes it", file.display()));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -88,6 +88,10 @@ struct State {
     in_a_hurry: HashSet<String>,
     answers: AnswerHost,
     calls: Vec<Call>,
+    /// Whose the keys are that STS has given out.
+    sessions: HashMap<String, String>,
+    /// The reports that Inspector is to write, by their ids: how often it was asked after one, and what was wanted.
+    exports: HashMap<String, (u32, Value)>,
 }
 
 #[derive(Debug)]
@@ -161,6 +165,9 @@ impl ScanPlane {
             let token = arrived.path().rsplit('/').next().unwrap_or_default().to_owned();
             arrived.account = self.state().answers.account_of(&token).unwrap_or_default();
         }
+        if let Some(account) = self.state().sessions.get(&arrived.account) {
+            arrived.account.clone_from(account);
+        }
         let fault = self.0.rules.fault_for(&arrived);
         self.state().calls.push(Call {
             account: arrived.account.clone(),
@@ -225,6 +232,9 @@ impl ScanPlane {
                 hurried.body = Bytes::from(hurry(arrived.json()).to_string());
                 return http.pass_on(&hurried, self.upstream()).await;
             }
+            ("sts", "AssumeRole") => return self.assume_role(arrived, http).await,
+            ("inspector2", "CreateSbomExport") => self.create_sbom_export(arrived),
+            ("inspector2", "GetSbomExport") => return Reply::Answer(self.get_sbom_export(arrived, http).await),
             ("inspector2", "ListCoverage") => self.list_coverage(arrived),
             ("inspector2", "ListFindings") => self.list_findings(arrived),
             _ => return http.pass_on(arrived, self.upstream()).await,
@@ -238,6 +248,46 @@ impl ScanPlane {
             Ok(()) if arrived.path().starts_with("/_plane/") => Reply::Answer(Response::new(Full::default())),
             Ok(()) => http.pass_on(arrived, self.upstream()).await,
         }
+    }
+
+    /// The local AWS gives a key out; the plane has to know whose it is.
+    async fn assume_role(&self, arrived: &Arrived, http: &Http) -> Reply {
+        let Reply::Answer(answer) = http.pass_on(arrived, self.upstream()).await else { return Reply::Cut };
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let text = String::from_utf8_lossy(&body);
+        if let Some((key, _)) = text.split_once("<AccessKeyId>").and_then(|(_, rest)| rest.split_once('<')) {
+            self.state().sessions.insert(key.to_owned(), arrived.account.clone());
+        }
+        Reply::Answer(Response::from_parts(head, Full::new(body)))
+    }
+
+    fn create_sbom_export(&self, arrived: &Arrived) -> Response<Full<Bytes>> {
+        let mut state = self.state();
+        let id = format!("{:08x}-2222-4222-8222-222222222222", state.exports.len() + 1);
+        state.exports.insert(id.clone(), (0, arrived.json()));
+        answer(200, &json!({ "reportId": id }))
+    }
+
+    /// IN_PROGRESS once, then the file is there.
+    async fn get_sbom_export(&self, arrived: &Arrived, http: &Http) -> Response<Full<Bytes>> {
+        let id = arrived.json()["reportId"].as_str().unwrap_or_default().to_owned();
+        let found = self.state().exports.get_mut(&id).map(|export| {
+            export.0 += 1;
+            export.clone()
+        });
+        let Some((asked, wanted)) = found else { return arrived.error(404, "ResourceNotFoundException", "There is no such report") };
+        if asked == 1 {
+            return answer(200, &json!({ "reportId": id, "status": "IN_PROGRESS" }));
+        }
+        let to = &wanted["s3Destination"];
+        let (bucket, prefix) = (to["bucketName"].as_str().unwrap_or_default(), to["keyPrefix"].as_str().unwrap_or_default());
+        let image = &wanted["resourceFilterCriteria"]["resourceId"][0]["value"];
+        let sbom = json!({ "bomFormat": "CycloneDX", "specVersion": "1.4", "metadata": { "component": { "name": image } } });
+        let url = format!("{}/{bucket}/{prefix}/CYCLONEDX_1_4_outputs_{id}/account={}/report.json", self.upstream(), arrived.account);
+        let written = http.send(&hyper::Method::PUT, &url, &wire::signed_as(&arrived.account, "s3"), Bytes::from(sbom.to_string())).await;
+        assert!(written.is_ok_and(|written| written.status == 200), "Inspector cannot write to {url}");
+        answer(200, &json!({ "reportId": id, "status": "SUCCEEDED", "s3Destination": to, "format": wanted["reportFormat"] }))
     }
 
     fn list_coverage(&self, arrived: &Arrived) -> Response<Full<Bytes>> {

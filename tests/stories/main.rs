@@ -8,6 +8,7 @@ mod local;
 mod faults;
 mod harness;
 mod images;
+mod outputs;
 mod parking;
 mod spine;
 mod stand_in;

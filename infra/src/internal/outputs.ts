@@ -65,9 +65,11 @@ function outputsRole(scope: Construct, pipeline: IEcrScanPipeline): iam.Role {
   return existing ?? new iam.Role(stack, id, {
     path: OUTPUTS_PATH,
     description: `Writes what the gates of this stack put out, in the hands of pipeline '${pipeline.pipelineName}'`,
-    // Not that role as the principal: IAM would refuse one that is not there yet, and forget one that is made anew.
+    // Not that role as the principal: IAM would refuse one that is not there yet, and forget one that is made anew. And only in
+    // the name of this stack: a gate of another one could name this role too, and write here what it is asked to.
     assumedBy: new iam.AccountRootPrincipal().withConditions({
       ArnEquals: { 'aws:PrincipalArn': roleArn(stack, pipeline.pipelineName) },
+      StringEquals: { 'sts:ExternalId': stack.stackId },
     }),
   });
 }

@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::head::Head;
 use super::image::{ImageDigest, ImageRef, Repository};
-use super::outputs::{Log, Message, Progress, SbomTo};
+use super::outputs::{Log, Message, Progress, Role, SbomTo};
 use super::plan::Started;
 use super::policy::Policy;
 use super::request::{Answer, Counted, Data, Forward, Glass, Record, Request, Rows, Stage, Stored, Waiting};
@@ -210,28 +210,28 @@ pub enum Do {
         until: Timestamp,
     },
     WriteLogs {
-        role_arn: String,
+        role: Role,
         logs: Vec<Log>,
     },
     /// Have Inspector write the SBOM of exactly this image.
     StartExport {
-        role_arn: String,
+        role: Role,
         image_arn: String,
         sbom: SbomTo,
         prefix: String,
     },
     ReadExport {
-        role_arn: String,
+        role: Role,
         report_id: String,
     },
     /// Put the one file under `from` where it is to stay.
     PlaceExport {
-        role_arn: String,
+        role: Role,
         from: (String, String),
         to: (String, String),
     },
     Publish {
-        role_arn: String,
+        role: Role,
         topic_arn: String,
         message: Message,
     },

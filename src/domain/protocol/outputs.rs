@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Do, ExportState, Outcome, Protocol, Saw, Why};
-use crate::domain::outputs::{Export, Found, Outputs as Wanted, Progress, Scanned, Told, Writer};
+use crate::domain::outputs::{Export, Found, Outputs as Wanted, Progress, Role, Scanned, Told, Writer};
 use crate::domain::request::{Request, Stored};
 use crate::domain::scan::{Facts, FactsHash, ScanSource};
 
@@ -101,27 +101,27 @@ impl Outputs {
                 work.progress.logs = Some("in the function's log".to_owned());
                 return self.choose(now);
             }
-            let (role_arn, logs) = (work.wanted.role_arn.clone(), work.writer(&self.pipeline).logs(&work.found()));
+            let (role, logs) = (work.role(), work.writer(&self.pipeline).logs(&work.found()));
             self.at = At::Logs;
-            return Do::WriteLogs { role_arn, logs };
+            return Do::WriteLogs { role, logs };
         }
         if let Some(to) = work.wanted.sbom.clone()
             && work.progress.sbom.is_none()
             && !sbom
         {
             work.tried[1] = true;
-            let role_arn = work.wanted.role_arn.clone();
+            let role = work.role();
             if let Some(export) = &work.progress.export {
                 let report_id = export.report_id.clone();
                 self.at = At::AskingExport;
-                return Do::ReadExport { role_arn, report_id };
+                return Do::ReadExport { role, report_id };
             }
             let Some(image_arn) = work.inspected() else {
                 return self.settle_sbom("SBOM export is only available with Enhanced scanning. Skipping SBOM generation.");
             };
             let prefix = work.writer(&self.pipeline).export_prefix(&to);
             self.at = At::Exporting;
-            return Do::StartExport { role_arn, image_arn, sbom: to, prefix };
+            return Do::StartExport { role, image_arn, sbom: to, prefix };
         }
         if let Some(topic_arn) = work.wanted.topic_arn.clone()
             && work.progress.message.is_none()
@@ -131,9 +131,9 @@ impl Outputs {
             match work.writer(&self.pipeline).message() {
                 None => work.progress.message = Some("nothing blocks".to_owned()),
                 Some(message) => {
-                    let role_arn = work.wanted.role_arn.clone();
+                    let role = work.role();
                     self.at = At::Publishing;
-                    return Do::Publish { role_arn, topic_arn, message };
+                    return Do::Publish { role, topic_arn, message };
                 }
             }
         }
@@ -191,9 +191,9 @@ impl Outputs {
             ExportState::Succeeded => {
                 let writer = work.writer(&self.pipeline);
                 let (from, place) = ((to.bucket.clone(), writer.export_prefix(to)), writer.sbom_place(to));
-                let role_arn = work.wanted.role_arn.clone();
+                let role = work.role();
                 self.at = At::Placing(format!("s3://{}/{}", place.0, place.1));
-                Do::PlaceExport { role_arn, from, to: place }
+                Do::PlaceExport { role, from, to: place }
             }
         }
     }
@@ -238,6 +238,10 @@ fn ask_after(since: Timestamp, now: Timestamp) -> SignedDuration {
 impl Work {
     fn gate(&self) -> &crate::domain::request::Gate {
         self.request.gate.as_ref().expect("what has outputs has a gate")
+    }
+
+    fn role(&self) -> Role {
+        Role { arn: self.wanted.role_arn.clone(), of_stack: self.request.stack_id.clone() }
     }
 
     fn writer<'a>(&'a self, pipeline: &'a str) -> Writer<'a> {
