@@ -138,6 +138,8 @@ fn spawn(python: &Path, folder: &Path, port: u16, plane: &ScanPlane) -> (Child, 
         .env("IOT_MTLS_ENABLED", "0")
         .env("MINISTACK_HOST", "127.0.0.1")
         .env("MINISTACK_REGION", wire::REGION)
+        // Functions may do what their roles may, and nothing else. An account's own key is its root.
+        .env("AUTH", "true")
         .env("AWS_ENDPOINT_URL", plane.origin())
         .env("PLANE_PORT", plane.port())
         .env("CODE_DIR", code)
