@@ -157,13 +157,13 @@ impl Story {
     // Stacks.
 
     pub async fn create_stack(&self, name: &str, template: &Value, parameters: &[(&str, &str)]) {
-        let create = self.cloudformation().create_stack().stack_name(name).template_body(over_plain_http(template.clone()).to_string());
+        let create = self.cloudformation().create_stack().stack_name(name).template_body(as_read_here(template.clone()).to_string());
         let create = create.set_parameters(Some(parameters_of(parameters)));
         create.capabilities(aws_sdk_cloudformation::types::Capability::CapabilityNamedIam).send().await.expect("CreateStack");
     }
 
     pub async fn update_stack(&self, name: &str, template: &Value, parameters: &[(&str, &str)]) {
-        let update = self.cloudformation().update_stack().stack_name(name).template_body(over_plain_http(template.clone()).to_string());
+        let update = self.cloudformation().update_stack().stack_name(name).template_body(as_read_here(template.clone()).to_string());
         let update = update.set_parameters(Some(parameters_of(parameters)));
         update.capabilities(aws_sdk_cloudformation::types::Capability::CapabilityNamedIam).send().await.expect("UpdateStack");
     }
@@ -423,17 +423,30 @@ impl Drop for Story {
     }
 }
 
-/// The local AWS is on this machine and knows no TLS, so what denies everything else denies nothing here. That it is there, the
-/// template tests see to.
-fn over_plain_http(mut template: Value) -> Value {
+/// What the local AWS reads otherwise than AWS does. That it stands in the template as AWS wants it, the template tests see to.
+///
+/// - It is on this machine and knows no TLS: what denies everything else denies nothing here.
+/// - A log group in which a stream is made is called by its name alone here, without the `:*` of its ARN.
+/// - Who acts as a role is to AWS that role (`aws:PrincipalArn`), and here the session in which it does so.
+fn as_read_here(mut template: Value) -> Value {
     match &mut template {
         Value::Object(members) => {
             if members.get("Condition").is_some_and(|condition| condition["Bool"]["aws:SecureTransport"] == "false") {
                 members.insert("Condition".to_owned(), json!({ "StringEquals": { "aws:PrincipalArn": "nobody" } }));
             }
-            members.values_mut().for_each(|member| *member = over_plain_http(member.take()));
+            if let Some(role) = members.get("ArnEquals").and_then(|equals| equals.get("aws:PrincipalArn")) {
+                let session: Value = serde_json::from_str(&role.to_string().replace(":iam::", ":sts::").replace(":role/", ":assumed-role/")).expect("JSON");
+                members.insert("ArnLike".to_owned(), json!({ "aws:PrincipalArn": { "Fn::Join": ["/", [session, "*"]] } }));
+                members.remove("ArnEquals");
+            }
+            if members.get("Action").is_some_and(|action| action.to_string().contains("logs:CreateLogStream")) {
+                let group = members["Resource"].take();
+                let by_name = json!({ "Fn::Join": ["", { "Fn::Split": [":*", group] }] });
+                members.insert("Resource".to_owned(), json!([group, by_name]));
+            }
+            members.values_mut().for_each(|member| *member = as_read_here(member.take()));
         }
-        Value::Array(list) => list.iter_mut().for_each(|member| *member = over_plain_http(member.take())),
+        Value::Array(list) => list.iter_mut().for_each(|member| *member = as_read_here(member.take())),
         _ => {}
     }
     template
