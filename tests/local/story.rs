@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use hyper::Method;
@@ -236,6 +238,35 @@ impl Story {
         let answered = self.http.send(&Method::POST, &url, &headers, Bytes::from(payload.to_string())).await.expect("the local AWS answers");
         assert!(answered.status < 300, "invoking {function}: {} {}", answered.status, answered.text());
         answered
+    }
+
+    /// What a function's role may do, as the function itself.
+    pub async fn as_function(&self, function: &str) -> SdkConfig {
+        let url = format!("{}/2015-03-31/functions/{function}", self.aws.direct);
+        let answered = self.http.send(&Method::GET, &url, &signed_as(&self.account, "lambda"), Bytes::new()).await.expect("the local AWS answers");
+        let role = answered.json()["Configuration"]["Role"].as_str().unwrap_or_else(|| panic!("no function {function}")).to_owned();
+        // The local AWS lets an account's root in wherever a service is.
+        let root = sdk(&self.account, self.aws.plane.origin()).await;
+        self.take(&root, &role, "").await.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Takes a role over, as somebody and in the name of somebody.
+    pub async fn take(&self, who: &SdkConfig, role: &str, in_the_name_of: &str) -> Result<SdkConfig, String> {
+        let provider = aws_config::sts::AssumeRoleProvider::builder(role).session_name("story").configure(who);
+        let provider = if in_the_name_of.is_empty() { provider } else { provider.external_id(in_the_name_of) };
+        let provider = provider.build().await;
+        let credentials = provider.provide_credentials().await.map_err(|error| format!("{role}: {}", DisplayErrorContext(&error)))?;
+        Ok(who.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build())
+    }
+
+    /// The role of a stack whose logical id begins so.
+    pub async fn role_of(&self, stack: &Stack, begins: &str) -> String {
+        let described = self.cloudformation().describe_stack_resources().stack_name(&stack.name).send().await.expect("DescribeStackResources");
+        let is_it = |part: &&aws_sdk_cloudformation::types::StackResource| {
+            part.resource_type() == Some("AWS::IAM::Role") && part.logical_resource_id().is_some_and(|id| id.starts_with(begins))
+        };
+        let role = described.stack_resources().iter().find(is_it).and_then(|part| part.physical_resource_id()).expect("the stack has such a role");
+        format!("arn:aws:iam::{}:role/ecr-scan-verifier/{role}", self.account)
     }
 
     /// Sends a request as CloudFormation would, or as it never would, to a function, and waits for its answer.

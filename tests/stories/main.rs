@@ -10,6 +10,7 @@ mod harness;
 mod images;
 mod outputs;
 mod parking;
+mod permissions;
 mod spine;
 mod stand_in;
 mod truth;
