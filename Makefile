@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR := never
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy check-tree test-rules model-deep test-unit build check-binaries infra test-infra lint-templates synth test-stories dist clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules model-deep test-unit build check-binaries infra test-infra lint-templates synth test-stories dist package try-package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -79,12 +79,15 @@ $(TARGET)/synth/ecr-scan-verifier.template.json: $(shell find infra/src infra/ex
 test-stories: synth ## whole ways through the system on a local AWS
 	$(STEP) test-stories env RUST_TEST_THREADS=$(STORIES_AT_ONCE) cargo test --test stories $(FAULTS) --locked
 
-dist: ready ## the functions as they ship, into infra/binaries/<ARCH>/; ARCH is this machine's, x86_64 or arm64
-	$(STEP) dist cargo build --profile dist --locked $(FUNCTIONS:%=--bin %)
-	$(STEP) check-dist tests/local/check_binaries.py $(ARCH) $(FUNCTIONS:%=$(TARGET)/dist/%)
-	@! grep -l FAULT_PANIC_AT $(FUNCTIONS:%=$(TARGET)/dist/%) || { echo "A fault point is in what ships."; exit 1; }
-	@for f in $(FUNCTIONS); do install -D -m 755 $(TARGET)/dist/$$f infra/binaries/$(ARCH)/$$f/bootstrap; done
+dist: ready ## the functions as they ship, into infra/binaries/ARCH/: make dist ARCH=arm64, ARCH=x86_64
+	$(STEP) dist-$(ARCH) tests/local/dist.sh $(ARCH) $(TARGET) $(FUNCTIONS)
 	@echo "  infra/binaries/$(ARCH): $(FUNCTIONS)"
+
+package: infra ## the npm package, with every architecture that `make dist` has built, into $(TARGET)/package/
+	$(STEP) package tests/local/package.sh $(TARGET)
+
+try-package: ready ## the packed package in an empty app: npm install, synth, and a deployment on the local AWS
+	$(STEP) try-package tests/local/try_package.sh $(TARGET)
 
 clean: ## forgets everything that was made
 	cargo clean

@@ -50,7 +50,7 @@ fn stripped(binary: &Path, to: &Path) -> Vec<u8> {
 }
 
 /// A zip with one executable file.
-fn zip(name: &str, content: &[u8]) -> Vec<u8> {
+pub fn zip(name: &str, content: &[u8]) -> Vec<u8> {
     let mut deflated = DeflateEncoder::new(Vec::new(), Compression::fast());
     deflated.write_all(content).expect("memory");
     let deflated = deflated.finish().expect("memory");

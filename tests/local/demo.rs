@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     // A panic of the harness is a surprise like any other: told once, below, without a backtrace.
     std::panic::set_hook(Box::new(|_| {}));
     let teller = Teller::new();
-    let aws = LocalAws::shared();
+    let aws = LocalAws::without_iam();
     let mut logs = vec![aws.log(), cdk_log()];
     let told = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -34,13 +34,18 @@ pub struct LocalAws {
 }
 
 impl LocalAws {
-    /// The instance of this process, started by the first who asks.
+    /// The instance of this process, started by the first who asks. Functions may do what their roles may, and nothing else.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<LocalAws> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| Self::start(true))
     }
 
-    pub fn start() -> Self {
+    /// One on which everybody may do everything: what the CDK CLI deploys asks for TLS, which there is none of here.
+    pub fn without_iam() -> &'static Self {
+        Box::leak(Box::new(Self::start(false)))
+    }
+
+    fn start(enforces_iam: bool) -> Self {
         let python = python();
         let runs = target().join("local-aws");
         end_what_is_left(&runs);
@@ -49,7 +54,7 @@ impl LocalAws {
         for attempt in 1..=5 {
             let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port on 127.0.0.1").port();
             let folder = runs.join(format!("{}-{port}", std::process::id()));
-            let mut process = spawn(&python, &folder, port, &plane);
+            let mut process = spawn(&python, &folder, port, &plane, enforces_iam);
             let direct = format!("http://127.0.0.1:{port}");
             if is_ready(&mut process.0, port) {
                 plane.in_front_of(direct.clone());
@@ -120,7 +125,7 @@ fn python() -> PathBuf {
 }
 
 /// The functions inherit the environment of ministack, so it starts from an empty one.
-fn spawn(python: &Path, folder: &Path, port: u16, plane: &ScanPlane) -> (Child, ChildStdin) {
+fn spawn(python: &Path, folder: &Path, port: u16, plane: &ScanPlane, enforces_iam: bool) -> (Child, ChildStdin) {
     let code = target().join("local-aws/code");
     for folder in [&folder.join("home"), &folder.join("tmp"), &code] {
         std::fs::create_dir_all(folder).expect("a folder below target/");
@@ -138,8 +143,8 @@ fn spawn(python: &Path, folder: &Path, port: u16, plane: &ScanPlane) -> (Child, 
         .env("IOT_MTLS_ENABLED", "0")
         .env("MINISTACK_HOST", "127.0.0.1")
         .env("MINISTACK_REGION", wire::REGION)
-        // Functions may do what their roles may, and nothing else. An account's own key is its root.
-        .env("AUTH", "true")
+        // An account's own key is its root, and may do everything.
+        .env("AUTH", enforces_iam.to_string())
         .env("AWS_ENDPOINT_URL", plane.origin())
         .env("PLANE_PORT", plane.port())
         .env("CODE_DIR", code)

@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod images;
 mod outputs;
+mod package;
 mod parking;
 mod permissions;
 mod spine;

@@ -1,0 +1,48 @@
+#!/bin/bash
+# Builds the functions as they ship for one machine, x86_64 or arm64: dist.sh ARCH TARGET FUNCTION...
+#
+# For the other machine than this one it takes a compiler that has that machine's standard library (rustup's, or Debian's own), and
+# a linker for it.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+arch=$1 target=$2
+shift 2
+case $arch in
+    x86_64) triple=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu ;;
+    arm64) triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu ;;
+    *) echo "ARCH is '$arch': expected x86_64 or arm64." >&2; exit 1 ;;
+esac
+built=$target/dist
+options=()
+if [ "$(uname -m)" != "${triple%%-*}" ]; then
+    if ! command -v "$gnu-gcc" >/dev/null; then
+        echo "No linker for $arch: $gnu-gcc is not there." >&2
+        echo "On Debian: dpkg --add-architecture $( [ "$arch" = arm64 ] && echo arm64 || echo amd64 ) && apt-get update && apt-get install gcc-$gnu libc6-dev-$( [ "$arch" = arm64 ] && echo arm64 || echo amd64 )-cross" >&2
+        exit 1
+    fi
+    for compiler in "$(rustup which rustc 2>/dev/null || command -v rustc)" /usr/bin/rustc; do
+        if [ -x "$compiler" ] && ls "$("$compiler" --print target-libdir --target $triple 2>/dev/null)"/libstd-* >/dev/null 2>&1; then
+            export RUSTC=$compiler
+            break
+        fi
+    done
+    if [ -z "${RUSTC:-}" ]; then
+        echo "No Rust for $arch: rustup target add $triple, or on Debian: apt-get install rustc-web libstd-rust-web-dev:$arch" >&2
+        exit 1
+    fi
+    # One folder for two compilers would build everything again and again.
+    export CARGO_TARGET_DIR=$target/cross
+    variable=${triple//-/_}
+    export "CC_$variable=$gnu-gcc" "CARGO_TARGET_${variable^^}_LINKER=$gnu-gcc"
+    options=(--target "$triple")
+    built=$target/cross/$triple/dist
+fi
+cargo build --profile dist --locked "${options[@]}" "${@/#/--bin=}"
+tests/local/check_binaries.py "$arch" "${@/#/$built/}"
+for function in "$@"; do
+    if grep -q FAULT_PANIC_AT "$built/$function"; then
+        echo "A fault point is in what ships: $function." >&2
+        exit 1
+    fi
+    install -D -m 755 "$built/$function" "infra/binaries/$arch/$function/bootstrap"
+done
