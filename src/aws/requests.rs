@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::deployments::{NEWEST, data_row, policy_row};
 use super::{Settings, missing, why};
 use crate::domain::image::{ImageDigest, Repository};
-use crate::domain::outputs::Progress;
+use crate::domain::outputs::{Progress, Told};
 use crate::domain::protocol::Why;
 use crate::domain::protocol::wake::lease;
 use crate::domain::request::{Admission, Answer, Counted, Glass, Record, Request, Stage, Stored, Waiting, image_row};
@@ -109,7 +109,15 @@ impl Requests {
     }
 
     /// Stores the request as open, with the pointers by which news find it, unless it is stored already.
-    pub async fn register(&self, request: &Request, url: &ResponseUrl, due: Timestamp, images: &Counted, since: Timestamp) -> Result<Recorded, Why> {
+    pub async fn register(
+        &self,
+        request: &Request,
+        url: &ResponseUrl,
+        due: Timestamp,
+        images: &Counted,
+        since: Timestamp,
+        told: Option<&Told>,
+    ) -> Result<Recorded, Why> {
         let attempt = format!("let the request of {} wait", request.stack_key());
         let Ok(gate) = &request.gate else { return Err(Why::new(format!("could not {attempt}: it asks for nothing"))) };
         let mut item = self.request_item(request, url, due, since)?;
@@ -118,6 +126,9 @@ impl Requests {
         set("digest", AttributeValue::S(images.digest.to_string()));
         set("images", AttributeValue::S(serde_json::to_string(images).expect("texts are JSON")));
         set("timer_seq", AttributeValue::N("1".to_owned()));
+        if let Some(told) = told {
+            set("told", AttributeValue::S(serde_json::to_string(told).expect("texts are JSON")));
+        }
         let pointer = |hash: String| {
             let mut item = HashMap::from([
                 ("key".to_owned(), AttributeValue::S(hash)),
@@ -193,6 +204,21 @@ impl Requests {
             .condition_expression("timer_seq < :to")
             .expression_attribute_values(":to", AttributeValue::N(to.to_string()));
         self.unless_lost(update.send().await, format!("note the timer of request {request_id}"))
+    }
+
+    /// Keeps what the outputs of an open request are made of. `false`: it is not open any more.
+    pub async fn tell(&self, request_id: &str, told: &Told) -> Result<bool, Why> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(request_id)))
+            .update_expression("SET told = :told")
+            .condition_expression("#state = :open")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":open", AttributeValue::S("open".to_owned()))
+            .expression_attribute_values(":told", AttributeValue::S(serde_json::to_string(told).expect("texts are JSON")));
+        self.unless_lost(update.send().await, format!("keep what the outputs of request {request_id} are made of"))
     }
 
     /// Takes the outputs of a request upon itself. `false`: somebody else has, and may still be at it.

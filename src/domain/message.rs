@@ -232,6 +232,14 @@ pub fn unusable(gate: &Gate, why: &str) -> Reason {
     Reason::new(format!("{} cannot be judged: {why}.\nPush the image again in a current format, and deploy that one.", gate.label()))
 }
 
+/// `strictOutputs`: what was to be written could not be.
+pub fn outputs_failed(gate: &Gate, why: &str) -> Reason {
+    Reason::new(format!(
+        "{} may pass, but `strictOutputs` asks for its outputs to be written first: {why:.1000}\nDeploy again when the cause is gone, or set `strictOutputs: false`: then outputs decide nothing.",
+        gate.label()
+    ))
+}
+
 pub fn policy_too_large(gate: &Gate, most: usize) -> Reason {
     Reason::new(format!(
         "The policy for {} is longer than {most} bytes, which is more than can be kept with a deployment.\nShorten `ignoreFindings`, or what is exempt.",

@@ -32,6 +32,10 @@ pub struct Outputs {
     pub layout: Layout,
     pub sbom: Option<SbomTo>,
     pub topic_arn: Option<String>,
+    /// Whether nothing is let through whose logs or SBOM cannot be written, as the original construct had it. Then they are
+    /// written before the answer.
+    #[serde(default)]
+    pub strict: bool,
 }
 
 /// The role that writes, and the stack that has made it: it is taken over in the name of that stack alone, so that no gate gets
@@ -120,18 +124,50 @@ pub struct Scanned {
     pub facts: FactsHash,
 }
 
-/// How far the outputs of a request are. A word once it is settled: where it was written, or what kept it from that.
+/// How far the outputs of a request are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Progress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub logs: Option<String>,
+    pub logs: Option<Settled>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sbom: Option<String>,
+    pub sbom: Option<Settled>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub message: Option<Settled>,
     /// An export that Inspector has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<Export>,
+    /// What could not be written at the last try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// An output that nobody works on any more: it is where `what` says, or that is what kept it from being written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Settled {
+    pub is_written: bool,
+    pub what: String,
+}
+
+impl Settled {
+    pub fn written(what: impl Into<String>) -> Self {
+        Self { is_written: true, what: what.into() }
+    }
+
+    pub fn not_written(why: impl Into<String>) -> Self {
+        Self { is_written: false, what: why.into() }
+    }
+}
+
+impl Progress {
+    /// Whether nothing is left to do.
+    pub fn is_settled(&self, wanted: &Outputs) -> bool {
+        self.logs.is_some() && (self.sbom.is_some() || wanted.sbom.is_none()) && (self.message.is_some() || wanted.topic_arn.is_none())
+    }
+
+    /// What was wanted and is not there, and will not come.
+    pub fn given_up(&self) -> Option<&str> {
+        [&self.logs, &self.sbom, &self.message].into_iter().flatten().find(|settled| !settled.is_written).map(|settled| settled.what.as_str())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -70,7 +70,7 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
             metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
         }
         (Do::NoteOutputs { request, progress, settled: true, ends: true, .. }, Saw::Done) => {
-            if let Some(why) = progress.sbom.as_ref().filter(|sbom| !sbom.starts_with("s3://")) {
+            if let Some(why) = progress.given_up() {
                 metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
                 warn!(request_id = request.request_id, stack = request.stack_name(), "{why}");
             }
@@ -151,7 +151,8 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
         Do::ReadGlass { stack_id, repository, digest } => Saw::Glass(aws.deployments.glass(&stack_id, &repository, &digest).await?),
         Do::ReadForward { stack_key } => Saw::Forward(aws.deployments.forward(&stack_key).await?),
         Do::Record { request, url, due, record } => stored(aws.requests.record(&request, &url, due, &record).await?),
-        Do::Register { request, url, due, images, since } => stored(aws.requests.register(&request, &url, due, &images, since).await?),
+        Do::Register { request, url, due, images, since, told } => stored(aws.requests.register(&request, &url, due, &images, since, told.as_ref()).await?),
+        Do::Tell { request_id, told } => won(aws.requests.tell(&request_id, &told).await?),
         Do::Claim { request, record } => stored(aws.requests.claim(&request, &record).await?),
         Do::TakeLease { request_id, until } => won(aws.requests.take_lease(&request_id, until, Timestamp::now()).await?),
         Do::Put { url, answer } => {
@@ -246,6 +247,7 @@ fn name(effect: &Do) -> &'static str {
         Do::ReadGlass { .. } => "read whether the glass was broken",
         Do::Record { .. } | Do::Claim { .. } => "record the decision",
         Do::Register { .. } => "let the request wait",
+        Do::Tell { .. } => "keep what the outputs are made of",
         Do::TakeLease { .. } => "take the answer over",
         Do::Put { .. } => "answer CloudFormation",
         Do::MarkAnswered { .. } => "mark the request",

@@ -46,7 +46,10 @@ async fn look_after(aws: &Aws, request_id: String, events: &[Event], here: &Here
     for event in events {
         last = match event {
             Event::DeploymentGivenUp { request, why } => given_up(request, why, aws, here).await?,
-            Event::Ours(Ours::Outputs { .. }) => drive(Outputs::new(request_id.clone(), aws.settings.pipeline.clone()), aws).await?,
+            Event::Ours(Ours::Outputs { .. }) => {
+                let pipeline = aws.settings.pipeline.clone();
+                drive(Outputs::new(request_id.clone(), pipeline, here.home.clone(), aws.settings.policy.clone()), aws).await?
+            }
             Event::Ours(Ours::Timer { n, .. }) => {
                 drive(Wake::new(request_id.clone(), By::Timer(*n), here.home.clone(), aws.settings.policy.clone()), aws).await?
             }

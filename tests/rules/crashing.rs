@@ -1,9 +1,10 @@
 //! Whatever runs can be killed before or after each thing that it does. What was delivered comes again, timers ring, the sweep
 //! comes by: in the end everybody is answered, with the same bytes, as if nothing had happened.
 
+use ecr_scan_verifier::domain::outputs::{Log, LogsTo, Outputs};
 use ecr_scan_verifier::domain::protocol::Outcome;
 use ecr_scan_verifier::domain::protocol::wake::By;
-use ecr_scan_verifier::domain::request::{Request, RequestKind, Stage};
+use ecr_scan_verifier::domain::request::{OnBlock, Request, RequestKind, Stage};
 use ecr_scan_verifier::domain::scan::ScanSource;
 
 use crate::world::*;
@@ -40,6 +41,16 @@ fn stories() -> Vec<Story> {
     let delete = || Request { kind: RequestKind::Delete, request_id: "delete".into(), asked_at: at(150), ..create("app") };
     vec![
         Story { name: "a known verdict", before: scanned, deliveries: vec![deliver(|world| world.deploys(create("app")))] },
+        Story {
+            name: "a known verdict, and something to be written",
+            before: bad,
+            deliveries: vec![deliver(|world| world.deploys(wants_outputs(false))), deliver(writes)],
+        },
+        Story {
+            name: "something to be written before the answer",
+            before: bad,
+            deliveries: vec![deliver(|world| world.deploys(wants_outputs(true))), deliver(writes)],
+        },
         Story {
             name: "a finished scan that nobody has told of",
             before: |world| {
@@ -88,9 +99,49 @@ fn stories() -> Vec<Story> {
     ]
 }
 
+fn bad(world: &mut World) {
+    world.scans("app", [complete(ScanSource::Basic, 90, &[finding("CVE-1", "HIGH")])]);
+    world.scan_ends("app");
+    world.is_image("app");
+}
+
+fn wants_outputs(strict: bool) -> Request {
+    let outputs = Outputs {
+        role_arn: "role".into(),
+        logs: Some(LogsTo::S3 { bucket: "logs".into(), prefix: String::new() }),
+        topic_arn: Some("topic".into()),
+        strict,
+        ..Outputs::default()
+    };
+    asking(create("app"), |gate| (gate.outputs, gate.on_block) = (Some(outputs), OnBlock::Warn))
+}
+
+/// The message that asks for it, if there is one, is delivered.
+fn writes(world: &mut World) -> Outcome {
+    match world.to_write.first().map(|(id, _)| id.clone()) {
+        Some(id) => world.writes(&id),
+        None => Outcome::Done("nobody has asked".into()),
+    }
+}
+
+/// Where something was written, each place once, and how many messages were sent.
+fn written(world: &World) -> (std::collections::BTreeSet<String>, bool) {
+    let place = |log: &Log| match log {
+        Log::Object { key, body, .. } => format!("{}: {body}", key.rsplit('/').next().unwrap_or_default()),
+        Log::Stream { stream, .. } => stream.clone(),
+    };
+    (world.logs.iter().map(place).collect(), !world.published.is_empty())
+}
+
 /// Lets time pass until nobody waits any more.
 fn settle(world: &mut World) {
     for _ in 0..60 {
+        while let Some((id, _)) = world.to_write.pop() {
+            // Whoever was killed over it holds it for two minutes.
+            while matches!(world.writes(&id), Outcome::Redeliver(_)) {
+                world.now += 60;
+            }
+        }
         let open: Vec<String> = world.requests.iter().filter(|(_, stored)| stored.stage != Stage::Answered).map(|(id, _)| id.clone()).collect();
         if open.is_empty() {
             return;
@@ -157,6 +208,7 @@ fn whoever_is_killed_wherever_everybody_is_answered_as_if_nothing_had_happened()
             let at = format!("{}, killed at point {kill}: {:?}", story.name, world.did);
             assert_eq!(answers(&world), expected, "{at}");
             assert_eq!(admitted(&world), admitted(&undisturbed), "{at}");
+            assert_eq!(written(&world), written(&undisturbed), "{at}");
             let distinct: std::collections::BTreeSet<_> = world.sent.iter().map(|answer| answer.as_str()).collect();
             assert_eq!(distinct.len(), expected.len(), "the same bytes each time; {at}");
         }

@@ -23,7 +23,7 @@ fn to_group() -> LogsTo {
 
 fn outputs(logs: Option<LogsTo>, sbom: bool) -> Outputs {
     let sbom = sbom.then(|| SbomTo { format: SbomFormat::CycloneDx14, bucket: "sboms".into(), prefix: "mine/".into(), key_arn: "key".into() });
-    Outputs { role_arn: "role".into(), logs, layout: Layout::Tag, sbom, topic_arn: Some(TOPIC.into()) }
+    Outputs { role_arn: "role".into(), logs, layout: Layout::Tag, sbom, topic_arn: Some(TOPIC.into()), strict: false }
 }
 
 fn wanting(request: Request, outputs: Outputs) -> Request {
@@ -224,7 +224,7 @@ fn an_sbom_that_does_not_come_is_given_up_and_says_why() {
             world.writes("request-1");
         }
         let sbom = world.requests["request-1"].progress.sbom.clone().unwrap();
-        assert!(sbom.starts_with(says), "{sbom}");
+        assert!(!sbom.is_written && sbom.what.starts_with(says), "{sbom:?}");
         assert!(world.now <= 1000 + 335 && world.placed.is_empty());
     }
 }
@@ -235,5 +235,88 @@ fn basic_scanning_has_no_sbom() {
     world.deploys(by_tag(outputs(None, true)));
     world.writes("request-1");
     assert!(world.exports.is_empty());
-    assert_eq!(world.requests["request-1"].progress.sbom.as_deref(), Some("SBOM export is only available with Enhanced scanning. Skipping SBOM generation."));
+    assert_eq!(
+        world.requests["request-1"].progress.sbom.as_ref().map(|sbom| sbom.what.as_str()),
+        Some("SBOM export is only available with Enhanced scanning. Skipping SBOM generation.")
+    );
+}
+
+fn strict(sbom: bool) -> Request {
+    let outputs = Outputs { strict: true, ..outputs(Some(to_bucket()), sbom) };
+    asking(by_tag(outputs), |gate| gate.on_block = OnBlock::Warn)
+}
+
+#[test]
+fn strict_outputs_are_written_before_the_answer() {
+    let mut world = World { now: 200, ..world() };
+    world.deploys(strict(false));
+    assert!(world.sent.is_empty() && world.waits(&strict(false)), "{:?}", world.sent);
+    assert_eq!(world.to_write.len(), 1);
+    world.writes("request-1");
+    assert_eq!((world.logs.len(), world.verdict()), (2, "SUCCESS BLOCK".to_owned()));
+    world.writes("request-1");
+    assert_eq!((world.logs.len(), world.published.len(), world.sent.len()), (2, 1, 1), "nothing of it twice");
+}
+
+#[test]
+fn strict_outputs_that_cannot_be_written_let_nothing_through() {
+    let mut world = World { now: 200, ..world() };
+    world.deploys(strict(false));
+    world.broken.push(("WriteLogs", true));
+    world.writes("request-1");
+    while world.waits(&strict(false)) {
+        world.timer_rings();
+    }
+    assert!(world.verdict().starts_with("FAILED payments-api:1.4.2 may pass, but `strictOutputs`"), "{}", world.verdict());
+    assert!(world.to_write.len() > 10, "each timer has asked for them again");
+
+    // What was mended in time is let through.
+    let mut world = World { now: 200, ..self::world() };
+    world.deploys(strict(false));
+    world.broken.push(("WriteLogs", true));
+    world.writes("request-1");
+    world.broken.clear();
+    world.writes("request-1");
+    assert_eq!(world.verdict(), "SUCCESS BLOCK");
+}
+
+#[test]
+fn a_strict_sbom_that_does_not_come_refuses_the_deployment() {
+    let mut world = World { registry: ScanSource::Enhanced, now: 200, ..world() };
+    world.scans("app", [complete(ScanSource::Enhanced, 50, &[])]);
+    let counts = EventCounts { at: at(60), critical: 0, high: 0, medium: 0, total: 0 };
+    world.scan_with("app", Hints { counts: Some(counts), must_look: true, ..Hints::default() });
+    world.export = ExportState::Failed;
+    world.deploys(asking(strict(true), |gate| gate.scan = AskedScan::Enhanced));
+    while let Some((_, after)) = world.to_write.pop() {
+        world.now += after.as_secs();
+        world.writes("request-1");
+    }
+    let reason = world.answered().1.to_string();
+    assert!(reason.contains("SBOM export failed. Filter criteria"), "{reason}");
+}
+
+#[test]
+fn strict_outputs_of_a_request_that_waited_for_its_scan_are_written_when_it_is_judged() {
+    let mut world = World { now: 200, ..world() };
+    let answers = world.scans.remove(&digest("app")).unwrap();
+    world.scans("app", [status("PENDING")]);
+    world.deploys(strict(false));
+    world.scans.insert(digest("app"), answers);
+    world.now += 10;
+    world.scan_ends("app");
+    assert!(world.sent.is_empty() && world.to_write.len() == 1, "judged, and asked for its outputs");
+    world.writes("request-1");
+    assert_eq!((world.logs.len(), world.verdict()), (2, "SUCCESS BLOCK".to_owned()));
+}
+
+#[test]
+fn what_blocks_is_refused_at_once_and_a_rollback_waits_for_no_output() {
+    let mut world = World { now: 200, ..world() };
+    world.deploys(asking(strict(false), |gate| gate.on_block = OnBlock::Fail));
+    assert_eq!(world.verdict(), "FAILED ECR Image Scan found vulnerabilities.");
+    let mut world = World { now: 200, ..self::world() };
+    world.rolling_back = true;
+    world.deploys(wanting(update("app"), Outputs { strict: true, ..outputs(Some(to_bucket()), false) }));
+    assert_eq!(world.verdict(), "SUCCESS ROLLBACK");
 }

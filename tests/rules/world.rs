@@ -207,7 +207,7 @@ impl World {
 
     /// Somebody writes what this request wants written.
     pub fn writes(&mut self, request_id: &str) -> Outcome {
-        self.drive(Outputs::new(request_id.to_owned(), "demo".to_owned()))
+        self.drive(Outputs::new(request_id.to_owned(), "demo".to_owned(), home(), Policy::default()))
     }
 
     /// The next timer rings.
@@ -345,23 +345,14 @@ impl World {
                 Some(stored) => Saw::AlreadyStored(stored.stage.clone()),
                 None => self.decide(*request, Some(url), due, *record),
             },
-            Do::Register { request, url, due, images, .. } => {
+            Do::Register { request, url, due, images, told, .. } => {
                 let id = request.request_id.clone();
                 if let Some(stored) = self.requests.get(&id) {
                     return Saw::AlreadyStored(stored.stage.clone());
                 }
                 self.requests.insert(
                     id,
-                    Stored {
-                        request: *request,
-                        url: Some(url),
-                        due,
-                        stage: Stage::Open,
-                        images: Some(images),
-                        timer: 1,
-                        told: None,
-                        progress: Progress::default(),
-                    },
+                    Stored { request: *request, url: Some(url), due, stage: Stage::Open, images: Some(images), timer: 1, told, progress: Progress::default() },
                 );
                 Saw::Done
             }
@@ -410,6 +401,13 @@ impl World {
             Do::StartScan { digest, .. } => {
                 self.started.push(digest);
                 Saw::Started(self.starting)
+            }
+            Do::Tell { request_id, told } => {
+                let stored = self.requests.get_mut(&request_id).filter(|stored| stored.stage == Stage::Open);
+                stored.map_or(Saw::Lost, |stored| {
+                    stored.told = Some(told);
+                    Saw::Done
+                })
             }
             Do::SendOutputs { request_id, after } => {
                 self.to_write.push((request_id, after));
@@ -486,10 +484,12 @@ impl World {
             self.glass = None;
         }
         self.decided.push(record.verdict);
-        let images = self.requests.get(&request.request_id).and_then(|stored| stored.images.clone());
+        let before = self.requests.get(&request.request_id);
+        let images = before.and_then(|stored| stored.images.clone());
+        let progress = before.map(|stored| stored.progress.clone()).unwrap_or_default();
+        let told = record.told.or_else(|| before.and_then(|stored| stored.told.clone()));
         let stage = Stage::Claimed { answer: record.answer, lease_until: lease(record.decided_at) };
-        self.requests
-            .insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1, told: record.told, progress: Progress::default() });
+        self.requests.insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1, told, progress });
         Saw::Done
     }
 }

@@ -21,7 +21,7 @@ use crate::domain::head::{AskedFor, Child, Head, Kind, News};
 use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::judge::judge;
 use crate::domain::message::{self, Blocked, NotYet};
-use crate::domain::outputs::{Scanned, Told};
+use crate::domain::outputs::{Progress, Scanned, Told};
 use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
 use crate::domain::request::{
@@ -107,6 +107,9 @@ struct Known {
     stored: Option<bool>,
     /// What the decision rests on, where somebody is to be told of it.
     told: Option<Told>,
+    outputs_asked: bool,
+    /// How far the outputs are that have to be written before the answer; `None`: nobody has been asked to.
+    progress: Option<Progress>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +127,9 @@ enum Doing {
         mark: bool,
     },
     SendingOutputs,
+    /// What the outputs are made of is being kept, before the answer.
+    Telling,
+    AskingForOutputs,
     Marking,
     Closing,
 }
@@ -216,6 +222,7 @@ impl Deploy {
         deploy.known.rolling_back = Some(false);
         deploy.known.older = Some(Vec::new());
         deploy.known.resolved = Some(Ok(resolved));
+        deploy.known.progress = stored.told.map(|_| stored.progress);
         Ok(deploy)
     }
 
@@ -384,6 +391,9 @@ impl Deploy {
             objection = Some(message::objection(&self.blocked(gate, image, *source, *blocking, 0, now)));
         }
         self.tell(images, verdict, objection, now);
+        if let Some(effect) = self.write_outputs_first(gate, images, now) {
+            return effect;
+        }
         // The oldest scan of an index's images is how old the whole verdict is.
         let scanned_at = seen.iter().filter_map(|(_, seen)| match seen {
             Seen::Pass(at) => *at,
@@ -455,10 +465,59 @@ impl Deploy {
             Run::Delivered | Run::GivenUp { .. } => {
                 let unknown = not_yet.iter().map(|(image, _)| image.digest.clone()).collect();
                 self.doing = Doing::Registering(images.clone(), unknown);
-                Do::Register { request: Box::new(self.request.clone()), url: self.url.clone(), due: self.due, images: images.clone(), since: now }
+                self.register(images.clone(), None, now)
             }
             Run::Registered | Run::Woken { .. } => Do::Finish(Outcome::Done(format!("waits for {}", image.digest))),
         }
+    }
+
+    fn register(&self, images: Counted, told: Option<Told>, now: Timestamp) -> Do {
+        Do::Register { request: Box::new(self.request.clone()), url: self.url.clone(), due: self.due, images, since: now, told }
+    }
+
+    /// Under `strictOutputs` nothing is let through before its outputs are written.
+    fn write_outputs_first(&mut self, gate: &Gate, images: &Counted, now: Timestamp) -> Option<Do> {
+        let wanted = gate.outputs.as_ref().filter(|wanted| wanted.strict)?;
+        if self.must_ask_stack() {
+            return Some(self.ask_stack());
+        }
+        if self.known.rolling_back == Some(true) {
+            return None;
+        }
+        match self.known.progress.clone() {
+            Some(progress) if progress.is_settled(wanted) => {
+                let why = progress.given_up()?;
+                let reason = message::outputs_failed(gate, why);
+                Some(self.refuse(reason, "OUTPUTS_FAILED", now))
+            }
+            progress if now >= self.due => {
+                let why = progress.and_then(|progress| progress.failed).unwrap_or_else(|| "they were not written in time".to_owned());
+                Some(self.refuse(message::outputs_failed(gate, &why), "OUTPUTS_FAILED", now))
+            }
+            // A timer asks again: whoever was asked may have given up.
+            Some(_) if self.run == (Run::Woken { looks: true }) && !self.known.outputs_asked => Some(self.ask_for_outputs()),
+            Some(_) => Some(Do::Finish(Outcome::Done("waits for its outputs".to_owned()))),
+            None => {
+                let told = self.known.told.take()?;
+                self.known.progress = Some(Progress::default());
+                match self.run {
+                    Run::Delivered | Run::GivenUp { .. } => {
+                        self.doing = Doing::Registering(images.clone(), Vec::new());
+                        Some(self.register(images.clone(), Some(told), now))
+                    }
+                    Run::Registered | Run::Woken { .. } => {
+                        self.doing = Doing::Telling;
+                        Some(Do::Tell { request_id: self.request.request_id.clone(), told })
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask_for_outputs(&mut self) -> Do {
+        self.known.outputs_asked = true;
+        self.doing = Doing::AskingForOutputs;
+        Do::SendOutputs { request_id: self.request.request_id.clone(), after: SignedDuration::ZERO }
     }
 
     /// Whether an image that nobody has scanned has been waited for so long that on-push, which starts scans where nobody else
@@ -508,6 +567,7 @@ impl Deploy {
                 self.doing = Doing::AskingToLook(images, unknown);
                 Do::LookAgain { repository, digest, n: 0, after: SignedDuration::ZERO, request_id: Some(self.request.request_id.clone()) }
             }
+            None if self.known.progress.is_some() && !self.known.outputs_asked => self.ask_for_outputs(),
             None => {
                 // Registered, so now look: a scan that ended in between has told nobody of it.
                 for digest in images.digests() {
@@ -792,7 +852,9 @@ impl Deploy {
 
     fn record(&mut self, record: Record) -> Do {
         self.verdict = record.verdict.clone();
-        let record = Box::new(Record { told: self.known.told.take(), ..record });
+        // What was written before the answer was written of what was known then.
+        let told = self.known.told.take().filter(|_| self.known.progress.is_none());
+        let record = Box::new(Record { told, ..record });
         match self.run {
             Run::Delivered | Run::GivenUp { .. } => {
                 self.doing = Doing::Recording(record.clone());
@@ -1089,6 +1151,9 @@ impl Protocol for Deploy {
             (Doing::Registering(images, unknown), Saw::Done) => self.set_timer(images, unknown, now),
             (Doing::Registering(images, unknown), Saw::AlreadyStored(Stage::Open)) => self.set_timer(images, unknown, now),
             (Doing::Registering(..), Saw::AlreadyStored(stage)) => self.go_on_from(stage, None),
+            (Doing::Telling, Saw::Done) => self.ask_for_outputs(),
+            (Doing::Telling, Saw::Lost) => Do::Finish(Outcome::Done("somebody else has answered".to_owned())),
+            (Doing::AskingForOutputs, Saw::Done) => Do::Finish(Outcome::Done("waits for its outputs".to_owned())),
             (Doing::SendingTimer(images, unknown), Saw::Done) => self.ask_to_look(images, unknown, now),
             // The timer looks at every image anyway.
             (Doing::AskingToLook(images, unknown), Saw::Done) => self.ask_to_look(images, unknown, now),

@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::head::Head;
 use super::image::{ImageDigest, ImageRef, Repository};
-use super::outputs::{Log, Message, Progress, Role, SbomTo};
+use super::outputs::{Log, Message, Progress, Role, SbomTo, Told};
 use super::plan::Started;
 use super::policy::Policy;
 use super::request::{Answer, Counted, Data, Forward, Glass, Record, Request, Rows, Stage, Stored, Waiting};
@@ -143,6 +143,13 @@ pub enum Do {
         due: Timestamp,
         images: Counted,
         since: Timestamp,
+        /// What its outputs are made of, where it waits for nothing but these.
+        told: Option<Told>,
+    },
+    /// The same for a request that is registered.
+    Tell {
+        request_id: String,
+        told: Told,
     },
     /// The same as `Record`, for a request that is stored and open.
     Claim {

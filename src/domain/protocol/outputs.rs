@@ -3,12 +3,17 @@
 //! Nothing here decides any more. Each output is tried on its own and settled once: a failure does not keep the others from
 //! being written, and brings the message again, which goes on with what is left. Inspector writes an SBOM in its own time, so
 //! that one is asked about again and again, by a message that comes later.
+//!
+//! Under `strictOutputs` the request still waits: for its outputs. It is woken when they are settled.
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::deploy::Home;
+use super::wake::{By, Wake};
 use super::{Do, ExportState, Outcome, Protocol, Saw, Why};
-use crate::domain::outputs::{Export, Found, Outputs as Wanted, Progress, Role, Scanned, Told, Writer};
-use crate::domain::request::{Request, Stored};
+use crate::domain::outputs::{Export, Found, Outputs as Wanted, Progress, Role, Scanned, Settled, Told, Writer};
+use crate::domain::policy::Policy;
+use crate::domain::request::{Request, Stage, Stored};
 use crate::domain::scan::{Facts, FactsHash, ScanSource};
 
 /// A writer that died is followed by another one after this: as long as the function runs at most.
@@ -23,6 +28,8 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 pub struct Outputs {
     request_id: String,
     pipeline: String,
+    home: Home,
+    pipelines: Policy,
     at: At,
     work: Option<Box<Work>>,
 }
@@ -39,6 +46,8 @@ struct Work {
     failed: Option<Why>,
     /// What has been tried in this run.
     tried: [bool; 3],
+    /// Whether the request waits for this.
+    is_open: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +65,7 @@ enum At {
     /// Noting, and what comes after it.
     Noting(After),
     ComingBack,
+    Waking(Box<Wake>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,17 +76,18 @@ enum After {
 }
 
 impl Outputs {
-    pub fn new(request_id: String, pipeline: String) -> Self {
-        Self { request_id, pipeline, at: At::Start, work: None }
+    pub fn new(request_id: String, pipeline: String, home: Home, pipelines: Policy) -> Self {
+        Self { request_id, pipeline, home, pipelines, at: At::Start, work: None }
     }
 
     fn read(&mut self, stored: Stored, now: Timestamp) -> Do {
         let wanted = stored.request.gate.as_ref().ok().and_then(|gate| gate.outputs.clone());
         let (Some(wanted), Some(told)) = (wanted, stored.told) else { return done("there is nothing to write") };
-        let Stored { request, progress, .. } = stored;
-        let work = Work { request, wanted, told, progress, facts: Vec::new(), failed: None, tried: [false; 3] };
+        let Stored { request, progress, stage, .. } = stored;
+        let is_open = stage == Stage::Open;
+        let work = Work { request, wanted, told, progress, facts: Vec::new(), failed: None, tried: [false; 3], is_open };
         if work.is_settled() {
-            return done("its outputs are written");
+            return self.over(is_open, now);
         }
         self.work = Some(Box::new(work));
         self.at = At::Taking;
@@ -98,7 +109,7 @@ impl Outputs {
             work.tried[0] = true;
             if work.wanted.logs.is_none() {
                 // The summary is in the log of the function that has decided.
-                work.progress.logs = Some("in the function's log".to_owned());
+                work.progress.logs = Some(Settled::written("in the function's log"));
                 return self.choose(now);
             }
             let (role, logs) = (work.role(), work.writer(&self.pipeline).logs(&work.found()));
@@ -117,7 +128,7 @@ impl Outputs {
                 return Do::ReadExport { role, report_id };
             }
             let Some(image_arn) = work.inspected() else {
-                return self.settle_sbom("SBOM export is only available with Enhanced scanning. Skipping SBOM generation.");
+                return self.settle_sbom(Settled::written("SBOM export is only available with Enhanced scanning. Skipping SBOM generation."));
             };
             let prefix = work.writer(&self.pipeline).export_prefix(&to);
             self.at = At::Exporting;
@@ -129,7 +140,7 @@ impl Outputs {
         {
             work.tried[2] = true;
             match work.writer(&self.pipeline).message() {
-                None => work.progress.message = Some("nothing blocks".to_owned()),
+                None => work.progress.message = Some(Settled::written("nothing blocks")),
                 Some(message) => {
                     let role = work.role();
                     self.at = At::Publishing;
@@ -141,7 +152,8 @@ impl Outputs {
     }
 
     fn come_to_an_end(&mut self, now: Timestamp) -> Do {
-        let Some(work) = &self.work else { return stray("no work") };
+        let Some(work) = &mut self.work else { return stray("no work") };
+        work.progress.failed = work.failed.as_ref().map(|why| why.text.clone());
         // What failed comes again by itself, and then asks about an export too.
         let exports = work.progress.export.as_ref().filter(|_| work.progress.sbom.is_none() && work.failed.is_none());
         match exports.map(|export| ask_after(export.since, now)) {
@@ -165,9 +177,8 @@ impl Outputs {
         self.note(After::GoOn)
     }
 
-    fn settle_sbom(&mut self, what: impl Into<String>) -> Do {
-        let what = what.into();
-        self.settle(|progress| (progress.sbom, progress.export) = (Some(what), None))
+    fn settle_sbom(&mut self, settled: Settled) -> Do {
+        self.settle(|progress| (progress.sbom, progress.export) = (Some(settled), None))
     }
 
     fn failed(&mut self, why: Why, now: Timestamp) -> Do {
@@ -182,12 +193,12 @@ impl Outputs {
         let (Some(to), Some(export)) = (work.wanted.sbom.as_ref(), work.progress.export.as_ref()) else { return stray("no export") };
         match state {
             ExportState::Running if now.duration_since(export.since) < PATIENCE => self.choose(now),
-            ExportState::Running => self.settle_sbom(format!("SBOM export timed out after {} seconds.", PATIENCE.as_secs())),
+            ExportState::Running => self.settle_sbom(Settled::not_written(format!("SBOM export timed out after {} seconds.", PATIENCE.as_secs()))),
             ExportState::Failed => {
                 let criteria = serde_json::json!({ "resourceId": [{ "comparison": "EQUALS", "value": work.inspected() }] });
-                self.settle_sbom(format!("SBOM export failed. Filter criteria: {criteria}"))
+                self.settle_sbom(Settled::not_written(format!("SBOM export failed. Filter criteria: {criteria}")))
             }
-            ExportState::Cancelled => self.settle_sbom("SBOM export was cancelled."),
+            ExportState::Cancelled => self.settle_sbom(Settled::not_written("SBOM export was cancelled.")),
             ExportState::Succeeded => {
                 let writer = work.writer(&self.pipeline);
                 let (from, place) = ((to.bucket.clone(), writer.export_prefix(to)), writer.sbom_place(to));
@@ -201,9 +212,9 @@ impl Outputs {
     fn no_file(&mut self) -> Do {
         let Some(work) = &self.work else { return stray("no work") };
         let prefix = work.wanted.sbom.as_ref().map(|to| work.writer(&self.pipeline).export_prefix(to)).unwrap_or_default();
-        self.settle_sbom(format!(
+        self.settle_sbom(Settled::not_written(format!(
             "SBOM export succeeded but no file found in S3 under prefix: {prefix}. Inspector writes one only of images that it scans continuously: check that the registry's scanning configuration has a CONTINUOUS_SCAN rule for this repository."
-        ))
+        )))
     }
 
     fn after_note(&mut self, after: After, now: Timestamp) -> Do {
@@ -216,11 +227,25 @@ impl Outputs {
                 self.at = At::ComingBack;
                 Do::SendOutputs { request_id: self.request_id.clone(), after }
             }
-            After::End => match self.work.take().and_then(|work| work.failed) {
-                Some(why) => Do::Finish(Outcome::Redeliver(why)),
-                None => done("its outputs are written"),
+            After::End => match self.work.take() {
+                Some(work) => match work.failed {
+                    Some(why) => Do::Finish(Outcome::Redeliver(why)),
+                    None => self.over(work.is_open, now),
+                },
+                None => stray("no work"),
             },
         }
+    }
+
+    /// Nothing is left to do but to tell who waits for it.
+    fn over(&mut self, is_open: bool, now: Timestamp) -> Do {
+        if !is_open {
+            return done("its outputs are written");
+        }
+        let mut wake = Wake::new(self.request_id.clone(), By::News, self.home.clone(), self.pipelines.clone());
+        let effect = wake.next(Saw::Start, now);
+        self.at = At::Waking(Box::new(wake));
+        effect
     }
 }
 
@@ -264,8 +289,7 @@ impl Work {
     }
 
     fn is_settled(&self) -> bool {
-        let Progress { logs, sbom, message, .. } = &self.progress;
-        logs.is_some() && (sbom.is_some() || self.wanted.sbom.is_none()) && (message.is_some() || self.wanted.topic_arn.is_none())
+        self.progress.is_settled(&self.wanted)
     }
 }
 
@@ -295,14 +319,19 @@ impl Protocol for Outputs {
                 }
                 self.choose(now)
             }
-            (At::Logs, Saw::Done) => self.settle(|progress| progress.logs = Some("written".to_owned())),
+            (At::Logs, Saw::Done) => self.settle(|progress| progress.logs = Some(Settled::written("written"))),
             (At::Exporting, Saw::Export(report_id)) => self.settle(|progress| progress.export = Some(Export { report_id, since: now })),
             (At::AskingExport, Saw::ExportIs(state)) => self.exported(state, now),
-            (At::Placing(place), Saw::Done) => self.settle_sbom(place),
+            (At::Placing(place), Saw::Done) => self.settle_sbom(Settled::written(place)),
             (At::Placing(_), Saw::NoFile) => self.no_file(),
-            (At::Publishing, Saw::Done) => self.settle(|progress| progress.message = Some("sent".to_owned())),
+            (At::Publishing, Saw::Done) => self.settle(|progress| progress.message = Some(Settled::written("sent"))),
             (At::Logs | At::Exporting | At::AskingExport | At::Placing(_) | At::Publishing, Saw::Failed(why)) => self.failed(why, now),
             (At::Noting(after), Saw::Done) => self.after_note(after, now),
+            (At::Waking(mut wake), saw) => {
+                let effect = wake.next(saw, now);
+                self.at = At::Waking(wake);
+                effect
+            }
             (At::ComingBack, Saw::Done) => done("Inspector is still writing the SBOM"),
             (_, Saw::Failed(why)) => Do::Finish(Outcome::Redeliver(why)),
             (at, saw) => Do::Finish(Outcome::Redeliver(Why::new(format!("{saw:?} in {at:?}")))),

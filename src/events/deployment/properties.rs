@@ -170,7 +170,7 @@ fn write_object(mut members: Vec<(&String, &Value)>, text: &mut String) {
 struct Given<'a>(&'a Map<String, Value>);
 
 impl<'a> Given<'a> {
-    const KNOWN: [&'static str; 24] = [
+    const KNOWN: [&'static str; 25] = [
         "ServiceToken",
         "ServiceTimeout",
         "addr",
@@ -194,6 +194,7 @@ impl<'a> Given<'a> {
         "sbom",
         "vulnsTopicArn",
         "outputsRoleArn",
+        "strictOutputs",
         // Taken and left alone: the functions' log groups belong to the pipeline.
         "defaultLogGroupName",
     ];
@@ -336,6 +337,7 @@ impl<'a> Given<'a> {
             },
             sbom: self.sbom()?,
             topic_arn: self.text("vulnsTopicArn")?.map(str::to_owned),
+            strict: self.flag("strictOutputs")?.unwrap_or(false),
         };
         if outputs.logs.is_none() && outputs.sbom.is_none() && outputs.topic_arn.is_none() {
             return Ok(None);
