@@ -52,10 +52,10 @@ impl<P: Protocol> Protocol for LooksFirst<P> {
         }
         let effect = self.machine.next(saw, now);
         match (std::mem::replace(&mut self.at, Look::Over), effect) {
-            (Look::NotYet, Do::Register { request, url, due, images, since }) => {
+            (Look::NotYet, Do::Register { request, url, due, images, since, told }) => {
                 let gate = request.gate.as_ref().expect("what registers is well formed");
                 let look = Do::ReadHeads { repository: gate.repository.clone(), digests: images.digests().cloned().collect() };
-                self.at = Look::Early(Box::new(Do::Register { request, url, due, images, since }));
+                self.at = Look::Early(Box::new(Do::Register { request, url, due, images, since, told }));
                 look
             }
             (Look::Seen(seen), Do::ReadHeads { .. }) => self.machine.next(*seen, now),

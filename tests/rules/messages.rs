@@ -150,6 +150,7 @@ fn refused() {
         message::scan_too_old(&old, &child("app", ""), ScanSource::Basic, at(0), at(100 * 3600)),
         message::scan_too_old(&old, &child("app", ""), ScanSource::Enhanced, at(0), at(100 * 3600)),
         message::basic_does_not_say(&gate, &["ignoreUnfixed", "graceDays"]),
+        message::outputs_failed(&gate, "could not write s3://logs/scans/findings.json: AccessDenied: no"),
     ];
     golden("refused", &text.map(shown).join("---\n"));
 }

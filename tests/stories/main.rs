@@ -12,6 +12,7 @@ mod outputs;
 mod package;
 mod parking;
 mod permissions;
+mod scenarios;
 mod spine;
 mod stand_in;
 mod truth;
