@@ -159,7 +159,12 @@ impl Story {
     // Stacks.
 
     pub async fn create_stack(&self, name: &str, template: &Value, parameters: &[(&str, &str)]) {
-        let create = self.cloudformation().create_stack().stack_name(name).template_body(as_read_here(template.clone()).to_string());
+        self.create_stack_of(name, &as_read_here(template.clone()).to_string(), parameters).await;
+    }
+
+    /// Of a template's text, JSON or YAML, as it is.
+    pub async fn create_stack_of(&self, name: &str, template: &str, parameters: &[(&str, &str)]) {
+        let create = self.cloudformation().create_stack().stack_name(name).template_body(template);
         let create = create.set_parameters(Some(parameters_of(parameters)));
         create.capabilities(aws_sdk_cloudformation::types::Capability::CapabilityNamedIam).send().await.expect("CreateStack");
     }

@@ -106,7 +106,6 @@ fn digest(text: &str) -> ImageDigest {
 /// The gate that most of the sample requests ask for.
 fn gate(tag: &str, digest_at_synth: Option<&str>) -> GateProperties {
     GateProperties {
-        addr: ADDR.into(),
         repository_name: "team/web-app".into(),
         repository: Some(about(APP, &[]).repository),
         image: ImageRef::parse(tag).unwrap(),

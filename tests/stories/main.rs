@@ -16,3 +16,4 @@ mod scenarios;
 mod spine;
 mod stand_in;
 mod truth;
+mod without_cdk;

@@ -26,8 +26,6 @@ const RATED: usize = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateProperties {
-    /// The construct's address, which names the resource for as long as it lives.
-    pub addr: String,
     pub repository_name: String,
     /// Where the repository is, when that was known at synth. It can be another account or region; the caller refuses those.
     pub repository: Option<Repository>,
@@ -47,8 +45,9 @@ pub struct GateProperties {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadProperties {
-    #[error("addr and repositoryName are required. Set both on the resource, or use the construct, which does.")]
-    NoImage,
+    /// The original construct's text; it needed both.
+    #[error("addr and repositoryName are required. Set `repositoryName`, or use the construct, which does; `addr` may be left out.")]
+    NoRepository,
     #[error("this version of ecr-scan-verifier does not know {}; update the pipeline (or remove {})", named(.0), if .0.len() == 1 { "the property" } else { "the properties" })]
     Unknown(Vec<String>),
     #[error("this version of ecr-scan-verifier does not check signatures, which {0} asks for; update the pipeline (or take it out)")]
@@ -75,7 +74,8 @@ fn bad(property: &str, reason: impl Into<String>, way_out: impl Into<String>) ->
 impl GateProperties {
     pub fn parse(properties: &Map<String, Value>) -> Result<Self, BadProperties> {
         let given = Given(properties);
-        let (Ok(Some(addr)), Ok(Some(repository_name))) = (given.text("addr"), given.text("repositoryName")) else { return Err(BadProperties::NoImage) };
+        // Without `addr`, which names the resource of the construct, it is named by its place.
+        let Ok(Some(repository_name)) = given.text("repositoryName") else { return Err(BadProperties::NoRepository) };
         given.refuse_unknown()?;
         if !is_repository_name(repository_name) {
             let reason = format!("is `{}`, no name of an ECR repository", shown(repository_name));
@@ -89,7 +89,6 @@ impl GateProperties {
             return Err(bad("imageDigest", "is another digest than `imageTag` names", "give one of them, or the same in both"));
         }
         Ok(Self {
-            addr: addr.to_owned(),
             repository: given.repository(repository_name)?,
             repository_name: repository_name.to_owned(),
             image,
@@ -471,7 +470,6 @@ mod tests {
         assert_eq!(
             parsed(json!({})),
             GateProperties {
-                addr: "c8".into(),
                 repository_name: "team/web-app".into(),
                 repository: None,
                 image: ImageRef::Tag("latest".into()),
@@ -549,14 +547,14 @@ mod tests {
     #[test]
     fn without_an_image_the_text_is_the_known_one() {
         for more in [
-            json!({ "addr": null }),
             json!({ "repositoryName": null }),
-            json!({ "addr": "" }),
+            json!({ "repositoryName": "" }),
             json!({ "repositoryName": ["team/web-app"] }),
-            json!({ "addr": null, "encoding": "flat" }),
+            json!({ "repositoryName": null, "encoding": "flat" }),
         ] {
             assert!(refused(more.clone()).starts_with("addr and repositoryName are required."), "{more}");
         }
+        assert_eq!(parsed(json!({ "addr": null })), parsed(json!({})), "written by hand, it has no address");
     }
 
     #[test]
