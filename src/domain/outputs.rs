@@ -30,6 +30,9 @@ pub struct Outputs {
     pub role_arn: String,
     pub logs: Option<LogsTo>,
     pub layout: Layout,
+    /// Where the functions log to, when the user has chosen that.
+    #[serde(default)]
+    pub function_logs: Option<String>,
     pub sbom: Option<SbomTo>,
     pub topic_arn: Option<String>,
     /// Whether nothing is let through whose logs or SBOM cannot be written, as the original construct had it. Then they are
@@ -379,8 +382,10 @@ impl Writer<'_> {
         };
         match &self.outputs.logs {
             None => {
-                let function = if self.told.has_waited { "on-scan" } else { "on-deploy" };
-                let group = format!("/aws/lambda/ecr-scan-verifier-{}-{function}", self.pipeline);
+                let of = |function: &str| format!("/aws/lambda/ecr-scan-verifier-{}-{function}", self.pipeline);
+                // The template names the group of on-deploy, unless the user has chosen one for all.
+                let chosen = self.outputs.function_logs.clone().filter(|group| *group != of("on-deploy"));
+                let group = chosen.unwrap_or_else(|| of(if self.told.has_waited { "on-scan" } else { "on-deploy" }));
                 format!("CloudWatch Logs:\n  Log Group: {group}{}", fenced(&[tail(&group, None)]))
             }
             Some(LogsTo::CloudWatch { group }) => {

@@ -23,7 +23,7 @@ fn to_group() -> LogsTo {
 
 fn outputs(logs: Option<LogsTo>, sbom: bool) -> Outputs {
     let sbom = sbom.then(|| SbomTo { format: SbomFormat::CycloneDx14, bucket: "sboms".into(), prefix: "mine/".into(), key_arn: "key".into() });
-    Outputs { role_arn: "role".into(), logs, layout: Layout::Tag, sbom, topic_arn: Some(TOPIC.into()), strict: false }
+    Outputs { role_arn: "role".into(), logs, layout: Layout::Tag, sbom, topic_arn: Some(TOPIC.into()), function_logs: None, strict: false }
 }
 
 fn wanting(request: Request, outputs: Outputs) -> Request {
@@ -88,6 +88,32 @@ fn logs_and_messages_are_those_of_the_original_construct() {
         assert_eq!(world.to_write, [("request-1".to_owned(), SignedDuration::ZERO)]);
         world.writes("request-1");
         golden(name, &shown(&world));
+    }
+}
+
+#[test]
+fn the_message_names_the_log_of_the_function_that_has_decided() {
+    let usual = "/aws/lambda/ecr-scan-verifier-demo-on-deploy";
+    for (chosen, waits, named) in [
+        (Some(usual), false, usual),
+        (Some(usual), true, "/aws/lambda/ecr-scan-verifier-demo-on-scan"),
+        (None, true, "/aws/lambda/ecr-scan-verifier-demo-on-scan"),
+        (Some("/mine"), true, "/mine"),
+    ] {
+        let mut world = World { now: 200, ..world() };
+        let answers = world.scans.remove(&digest("app")).unwrap();
+        if waits {
+            world.scans("app", [status("PENDING")]);
+        } else {
+            world.scans.insert(digest("app"), answers.clone());
+        }
+        world.deploys(by_tag(Outputs { function_logs: chosen.map(str::to_owned), ..outputs(None, false) }));
+        if waits {
+            world.scans.insert(digest("app"), answers);
+            world.scan_ends("app");
+        }
+        world.writes("request-1");
+        assert!(world.published[0].1.body.contains(&format!("Log Group: {named}\\n")), "{chosen:?} {waits}: {}", world.published[0].1.body);
     }
 }
 

@@ -194,7 +194,6 @@ impl<'a> Given<'a> {
         "vulnsTopicArn",
         "outputsRoleArn",
         "strictOutputs",
-        // Taken and left alone: the functions' log groups belong to the pipeline.
         "defaultLogGroupName",
     ];
 
@@ -334,6 +333,7 @@ impl<'a> Given<'a> {
                 Some("DIGEST") => Layout::Digest,
                 Some(other) => return Err(bad("layout", format!("is `{}`", shown(other)), "give TAG or DIGEST")),
             },
+            function_logs: self.text("defaultLogGroupName")?.map(str::to_owned),
             sbom: self.sbom()?,
             topic_arn: self.text("vulnsTopicArn")?.map(str::to_owned),
             strict: self.flag("strictOutputs")?.unwrap_or(false),
