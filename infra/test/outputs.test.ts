@@ -134,7 +134,6 @@ describe('a bill of materials', () => {
   test('is asked for, fetched and copied below the prefix; nothing is deleted', () => {
     const { may } = made((stack) => enhanced(SbomOutput.spdx23(sbomProps(stack, 'sboms'))));
     assert.deepEqual(may, [
-      'Allow inspector2:CancelSbomExport on *',
       'Allow inspector2:CreateSbomExport on *',
       'Allow inspector2:GetSbomExport on *',
       `Allow kms:Decrypt on {Key.Arn}${via('s3')}`,

@@ -584,3 +584,11 @@ fn an_image_knows_its_tags_and_indexes_newest_first() {
     assert_eq!(head.tags, ["2.0", "1.0", "0.9"]);
     assert_eq!((head.pushed_at, head.parents.as_slice()), (Some(at(20)), &[digest("index")][..]));
 }
+
+#[test]
+fn what_is_ignored_is_named_exactly() {
+    let policy = |entry: &str| Policy::from_words(Some(&["CRITICAL".to_owned()]), None, [entry.to_owned()]).unwrap();
+    for (entry, blocks) in [("CVE-2024-3094", false), ("cve-2024-3094", true), ("CVE-2024-*", true), ("CVE-2024-309", true), (" CVE-2024-3094", true), ("*", true)] {
+        assert_eq!(judge(&[finding("CVE-2024-3094", "CRITICAL")], &policy(entry)).blocks(), blocks, "{entry}");
+    }
+}

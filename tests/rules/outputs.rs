@@ -55,6 +55,8 @@ fn shown(world: &World) -> String {
         let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
         assert_eq!(body["default"], body["email"]);
         let https: serde_json::Value = serde_json::from_str(body["https"].as_str().unwrap()).unwrap();
+        let form = (&https["version"], &https["source"], &https["content"]["title"]);
+        assert_eq!(form, (&"1.0".into(), &"custom".into(), &"Ecr Scan Verifier - Vulnerability Alert".into()));
         format!(
             "message to {topic} {:?}\n{}\n--- https ---\n{}\n",
             message.attributes,
@@ -253,6 +255,35 @@ fn an_sbom_that_does_not_come_is_given_up_and_says_why() {
         assert!(!sbom.is_written && sbom.what.starts_with(says), "{sbom:?}");
         assert!(world.now <= 1000 + 335 && world.placed.is_empty());
     }
+}
+
+#[test]
+fn without_a_bucket_for_logs_an_sbom_goes_into_its_own() {
+    let mut world = World { registry: ScanSource::Enhanced, now: 1000, export: ExportState::Succeeded, ..world() };
+    world.scans("app", [complete(ScanSource::Enhanced, 50, &[])]);
+    let counts = EventCounts { at: at(60), critical: 0, high: 0, medium: 0, total: 0 };
+    world.scan_with("app", Hints { counts: Some(counts), must_look: true, ..Hints::default() });
+    world.deploys(asking(by_tag(outputs(Some(to_group()), true)), |gate| gate.scan = AskedScan::Enhanced));
+    world.writes("request-1");
+    world.writes("request-1");
+    assert_eq!(world.placed, [("sboms".to_owned(), "mine/payments-api_1.4.2/2027-01-15T08:16:40.000Z/sbom.cyclonedx.json".to_owned())]);
+}
+
+#[test]
+fn of_an_index_each_image_is_told_and_the_first_ones_sbom_is_taken() {
+    let mut world = World { registry: ScanSource::Enhanced, now: 1000, ..World::default() };
+    let children = vec![child("amd", "linux/amd64"), child("arm", "linux/arm64")];
+    world.tags.insert("1.4.2".into(), ecr_scan_verifier::domain::protocol::Resolved::Index(digest("index"), children));
+    for (image, critical) in [("amd", 0), ("arm", 1)] {
+        let found: Vec<_> = (0..critical).map(|_| finding("CVE-2024-3094", "CRITICAL")).collect();
+        world.scans(image, [complete(ScanSource::Enhanced, 50, &found)]);
+        let counts = EventCounts { at: at(60), critical, high: 0, medium: 0, total: critical };
+        world.scan_with(image, Hints { counts: Some(counts), must_look: true, ..Hints::default() });
+    }
+    world.deploys(asking(by_tag(outputs(Some(to_bucket()), true)), |gate| gate.scan = AskedScan::Enhanced));
+    world.writes("request-1");
+    golden("outputs-index", &shown(&world));
+    assert_eq!(world.exports[0].0, repository().image_arn(&digest("amd")));
 }
 
 #[test]

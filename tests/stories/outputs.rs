@@ -60,6 +60,10 @@ async fn three_gates_of_a_stack_write_to_three_places_and_each_tells_the_topic_o
     assert!(summary.len() == 2 && summary[0].ends_with(image.digest()) && summary[1].contains("Severity Summary"), "{summary:?}");
     assert!(stream(&story, "team_payments-api,1.4.2/findings").await[1].contains("CVE-2024-3094"));
 
+    let log = story.logs("ecr-scan-verifier-demo-on-deploy").await.join("\n") + &story.logs("ecr-scan-verifier-demo-on-scan").await.join("\n");
+    let summaries = log.matches("summary:\\n=== ECR Image Scan Results ===\\nRepository: team/payments-api\\nImage: 1.4.2").count();
+    assert_eq!(summaries, 1, "of the one gate that has no other place for it");
+
     let mut heard: Vec<Value> = Vec::new();
     while heard.len() < 3 {
         let more = story.take_messages(&stack.outputs["HeardUrl"]).await;
@@ -75,5 +79,33 @@ async fn three_gates_of_a_stack_write_to_three_places_and_each_tells_the_topic_o
     }
     for place in ["S3:\n  Bucket: logs-", "  Summary Stream: team_payments-api,1.4.2/summary", "Log Group: /aws/lambda/ecr-scan-verifier-demo-on-"] {
         assert_eq!(heard.iter().filter(|message| message["Message"].as_str().is_some_and(|text| text.contains(place))).count(), 1, "{place}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_list_is_written_in_parts_to_a_stream_that_may_be_there_already() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    story.scans.registry(Registry::Enhanced);
+    let (image, long) = (story.push("payments-api", "1.4.1").await, story.push("payments-api", "1.4.2").await);
+    let many = Findings::of((0..12_000).map(|n| finding(format!("CVE-2024-{n:05}"), "LOW")));
+    for (image, found) in [(&image, &Findings::none()), (&long, &many)] {
+        story.scans.say(&image.scanned, [Scan::Active(found.clone())]);
+        story.tell(&Event::inspected(image, found)).await;
+    }
+    let stack = story.deploy_with_outputs("payments", &Gate::on(&image)).await;
+    let role = story.role_of(&stack, "EcrScanVerifierOutputs").await;
+    for deployments in 1..=2 {
+        let mut request = Gate::on(&long).enhanced().request(&pipeline);
+        request["StackId"] = Value::String(stack.id.clone());
+        request["ResourceProperties"]["outputsRoleArn"] = Value::String(role.clone());
+        request["ResourceProperties"]["output"] = serde_json::json!({ "type": "cloudWatchLogs", "logGroupName": "/scans" });
+        assert!(story.ask(&pipeline.function("on-deploy"), request).await.is_success());
+        story.drained(pipeline.queue("Scan")).await;
+        let events = stream(&story, "payments-api,1.4.2/findings").await;
+        let parts: Vec<&String> = events.iter().filter(|text| text.starts_with("[part ")).collect();
+        assert!(parts.len() >= 2 * deployments && parts.iter().all(|part| part.len() + 26 <= 1_048_576), "{} parts", parts.len());
+        let listed = events.iter().map(|text| text.matches("\"vulnerabilityId\": \"CVE-2024-").count()).sum::<usize>();
+        assert_eq!(listed, 12_000 * deployments);
     }
 }

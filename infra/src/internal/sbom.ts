@@ -11,7 +11,7 @@ import { everythingBelow } from './destinations';
 export function mayAskForSboms(grantee: iam.IGrantable): void {
   iam.Grant.addToPrincipal({
     grantee,
-    actions: ['inspector2:CancelSbomExport', 'inspector2:CreateSbomExport', 'inspector2:GetSbomExport'],
+    actions: ['inspector2:CreateSbomExport', 'inspector2:GetSbomExport'],
     resourceArns: ['*'], // an export is no resource: IAM knows these actions only with `*`, and with no condition of their own
   });
 }
