@@ -31,12 +31,14 @@ import { EcrScanPipeline, EcrScanVerifier, SbomOutput, ScanConfig, ScanLogsOutpu
 const withoutBootstrapCheck = (): DefaultStackSynthesizer => new DefaultStackSynthesizer({ generateBootstrapVersionRule: false });
 
 class PipelineStack extends Stack {
-  constructor(scope: Construct, id: string, pipelineName: string, architecture: lambda.Architecture) {
+  constructor(scope: Construct, id: string, pipelineName: string, architecture: lambda.Architecture, withKey = false) {
     super(scope, id, { synthesizer: withoutBootstrapCheck(), description: 'ecr-scan-verifier: hears of pushes and scans, remembers verdicts' });
+    const encryptionKey = withKey ? new kms.Key(this, 'Key', { removalPolicy: RemovalPolicy.DESTROY }) : undefined;
     const pipeline = new EcrScanPipeline(this, 'Pipeline', {
       pipelineName,
       architecture,
       severityThreshold: Severity.HIGH,
+      encryptionKey,
       removalPolicy: RemovalPolicy.DESTROY, // a demo leaves nothing behind
     });
 
@@ -168,6 +170,7 @@ const app = new App();
 const pipelineName = String(app.node.tryGetContext('pipelineName') ?? 'demo');
 const architecture = app.node.tryGetContext('architecture') === 'arm64' ? lambda.Architecture.ARM_64 : lambda.Architecture.X86_64;
 new PipelineStack(app, 'ecr-scan-verifier', pipelineName, architecture);
+new PipelineStack(app, 'ecr-scan-verifier-keyed', pipelineName, architecture, true);
 new GateStack(app, 'ecr-scan-verifier-gate', pipelineName);
 new OutputsStack(app, 'ecr-scan-verifier-outputs', pipelineName);
 app.synth();

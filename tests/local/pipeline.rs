@@ -130,7 +130,16 @@ impl Story {
 
     /// The same, for the functions whose names begin so.
     pub async fn pipeline_where(&self, environment: &[(&str, &str, &str)]) -> Pipeline {
-        let mut template = template("ecr-scan-verifier").clone();
+        self.pipeline_of("ecr-scan-verifier", environment).await
+    }
+
+    /// The same, with everything in it encrypted by a key of the user's own.
+    pub async fn pipeline_with_key(&self) -> Pipeline {
+        self.pipeline_of("ecr-scan-verifier-keyed", &[]).await
+    }
+
+    async fn pipeline_of(&self, name: &str, environment: &[(&str, &str, &str)]) -> Pipeline {
+        let mut template = template(name).clone();
         for function in
             template["Resources"].as_object_mut().into_iter().flat_map(|all| all.values_mut()).filter(|part| part["Type"] == "AWS::Lambda::Function")
         {
@@ -210,9 +219,11 @@ fn template(name: &str) -> &'static Value {
     static PIPELINE: OnceLock<Value> = OnceLock::new();
     static GATE: OnceLock<Value> = OnceLock::new();
     static OUTPUTS: OnceLock<Value> = OnceLock::new();
+    static KEYED: OnceLock<Value> = OnceLock::new();
     let kept = match name.rsplit('-').next() {
         Some("gate") => &GATE,
         Some("outputs") => &OUTPUTS,
+        Some("keyed") => &KEYED,
         _ => &PIPELINE,
     };
     kept.get_or_init(|| {

@@ -3,9 +3,11 @@
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use crate::local::events::Event;
+use crate::local::images::Manifest;
 use crate::local::pipeline::{Gate, Pipeline};
 use crate::local::scan_plane::Registry;
-use crate::local::scans::{Findings, Scan};
+use crate::local::scans::{Findings, Scan, finding};
 use crate::local::story::Story;
 
 /// `None`: it was done. Else the code of the refusal.
@@ -84,6 +86,23 @@ async fn each_function_is_kept_from_what_it_does_not_do() {
             ecr.batch_delete_image().repository_name("payments-api").image_ids(aws_sdk_ecr::types::ImageIdentifier::builder().image_digest(&digest).build());
         assert!(is_denied(deleted.send().await), "{function} deletes no image");
     }
+}
+
+#[tokio::test]
+async fn a_key_of_the_users_own_keeps_nobody_from_working() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline_with_key().await;
+    let image = story.push("payments-api", "1.4.2").await;
+    // So many that they go through the bucket, and a deployment that waits, so that each table and queue is used.
+    let many = Findings::of((0..12_000).map(|n| finding(Manifest::image(&n.to_string()).digest(), "LOW")));
+    story.scans.say(&image.scanned, [Scan::InProgress, Scan::Complete(many.clone())]);
+    let asked = story.expect_answer(Gate::by_digest(&image).request(&pipeline));
+    story.invoke_later(&pipeline.function("on-deploy"), &asked.request).await;
+    story.only_timers_look(&pipeline, &image).await;
+    story.tell(&Event::scanned(&image, &many)).await;
+    assert_eq!(story.answer_to(&asked).await.data("Verdict"), "PASS");
+    let facts = story.row(&pipeline.table("verdicts"), |row| row["key"].as_str().is_some_and(|key| key.starts_with("facts/"))).await;
+    assert!(facts["data"].is_null());
 }
 
 #[tokio::test]
