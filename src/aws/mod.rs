@@ -77,6 +77,7 @@ impl Settings {
 /// All adapters, built once at start.
 pub struct Aws {
     pub settings: Settings,
+    config: SdkConfig,
     role_may_be_fresh: AtomicBool,
     pub ecr: ecr::Ecr,
     pub inspector: inspector::Inspector,
@@ -86,12 +87,19 @@ pub struct Aws {
     pub queue: queue::Queue,
     pub stacks: cloudformation::Stacks,
     pub answers: cloudformation::Answers,
-    pub outputs: outputs::Outputs,
+    /// Only where they are written.
+    pub outputs: Option<Box<dyn outputs::PutsOut>>,
 }
 
 impl Aws {
     pub async fn connect(settings: Settings) -> Self {
         Self::with(&config().await, settings)
+    }
+
+    /// For the function that writes what gates want written.
+    pub fn with_outputs(mut self) -> Self {
+        self.outputs = Some(Box::new(outputs::Outputs::new(&self.config)));
+        self
     }
 
     pub fn with(config: &SdkConfig, settings: Settings) -> Self {
@@ -105,7 +113,8 @@ impl Aws {
             queue: queue::Queue::new(config, &settings),
             stacks: cloudformation::Stacks::new(config),
             answers: cloudformation::Answers::new(),
-            outputs: outputs::Outputs::new(config),
+            outputs: None,
+            config: config.clone(),
             role_may_be_fresh: AtomicBool::new(false),
             settings,
         }

@@ -6,6 +6,7 @@
 //! `inspector2:CreateSbomExport`, `GetSbomExport`; `sns:Publish`.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use aws_config::SdkConfig;
@@ -17,7 +18,7 @@ use aws_sdk_sns::types::MessageAttributeValue;
 
 use super::{missing, why};
 use crate::domain::outputs::{Log, Message, Role, SbomFormat, SbomTo};
-use crate::domain::protocol::{ExportState, Why};
+use crate::domain::protocol::{Do, ExportState, Saw, Why};
 
 /// Who did it, in the trail of the account.
 const SESSION: &str = "ecr-scan-verifier";
@@ -26,6 +27,38 @@ pub struct Outputs {
     config: SdkConfig,
     /// One set of clients a role: taking it over costs a call, and is good for an hour.
     roles: Mutex<HashMap<Role, Arc<Writer>>>,
+}
+
+/// One function alone writes outputs. Behind a pointer that it alone fills in, what that takes of the SDK is linked into it alone.
+pub trait PutsOut: Send + Sync {
+    fn put_out(&self, effect: Do) -> Pin<Box<dyn Future<Output = Result<Saw, Why>> + Send + '_>>;
+}
+
+impl PutsOut for Outputs {
+    fn put_out(&self, effect: Do) -> Pin<Box<dyn Future<Output = Result<Saw, Why>> + Send + '_>> {
+        Box::pin(async move {
+            Ok(match effect {
+                Do::WriteLogs { role, logs } => {
+                    self.write(&role, logs).await?;
+                    Saw::Done
+                }
+                Do::StartExport { role, image_arn, sbom, prefix } => Saw::Export(self.start_export(&role, &image_arn, &sbom, &prefix).await?),
+                Do::ReadExport { role, report_id } => Saw::ExportIs(self.export(&role, &report_id).await?),
+                Do::PlaceExport { role, from, to } => {
+                    if self.place(&role, &from, &to).await? {
+                        Saw::Done
+                    } else {
+                        Saw::NoFile
+                    }
+                }
+                Do::Publish { role, topic_arn, message } => {
+                    self.publish(&role, &topic_arn, message).await?;
+                    Saw::Done
+                }
+                other => return Err(Why::new(format!("{other:?} is no output"))),
+            })
+        })
+    }
 }
 
 struct Writer {
@@ -58,7 +91,7 @@ impl Outputs {
     }
 
     /// Each as a whole; one that was written before is written again, to the same place.
-    pub async fn write(&self, role: &Role, logs: Vec<Log>) -> Result<(), Why> {
+    async fn write(&self, role: &Role, logs: Vec<Log>) -> Result<(), Why> {
         let writer = self.by(role).await;
         for log in logs {
             match log {
@@ -73,7 +106,7 @@ impl Outputs {
         Ok(())
     }
 
-    pub async fn publish(&self, role: &Role, topic_arn: &str, message: Message) -> Result<(), Why> {
+    async fn publish(&self, role: &Role, topic_arn: &str, message: Message) -> Result<(), Why> {
         let attribute = |value: String| MessageAttributeValue::builder().data_type("String").string_value(value).build();
         let mut publish = self.by(role).await.sns.publish().topic_arn(topic_arn).message_structure("json").message(message.body);
         for (name, value) in message.attributes {
@@ -85,7 +118,7 @@ impl Outputs {
     }
 
     /// Has Inspector write the SBOM of this image, and of no other: it is named by its ARN.
-    pub async fn start_export(&self, role: &Role, image_arn: &str, sbom: &SbomTo, prefix: &str) -> Result<String, Why> {
+    async fn start_export(&self, role: &Role, image_arn: &str, sbom: &SbomTo, prefix: &str) -> Result<String, Why> {
         let attempt = format!("start the SBOM export of {image_arn}");
         let unbuilt = |error: &dyn std::fmt::Display| Why::new(format!("could not {attempt}: {error}"));
         let format = match sbom.format {
@@ -107,7 +140,7 @@ impl Outputs {
         answer.report_id.ok_or_else(|| Why::new("CreateSbomExport did not return a reportId."))
     }
 
-    pub async fn export(&self, role: &Role, report_id: &str) -> Result<ExportState, Why> {
+    async fn export(&self, role: &Role, report_id: &str) -> Result<ExportState, Why> {
         let attempt = format!("ask after the SBOM export {report_id}");
         let answer = self.by(role).await.inspector.get_sbom_export().report_id(report_id).send().await.map_err(|error| why(&attempt, &error))?;
         match answer.status.ok_or_else(|| missing(&attempt, "status"))? {
@@ -120,7 +153,7 @@ impl Outputs {
     }
 
     /// Copies the one file under a prefix. `false`: there is none.
-    pub async fn place(&self, role: &Role, from: &(String, String), to: &(String, String)) -> Result<bool, Why> {
+    async fn place(&self, role: &Role, from: &(String, String), to: &(String, String)) -> Result<bool, Why> {
         let writer = self.by(role).await;
         let attempt = format!("put the SBOM under s3://{}/{} to s3://{}/{}", from.0, from.1, to.0, to.1);
         let listed = writer.s3.list_objects_v2().bucket(&from.0).prefix(format!("{}/", from.1)).send().await.map_err(|error| why(&attempt, &error))?;

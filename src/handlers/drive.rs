@@ -185,23 +185,10 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             Saw::Done
         }
         Do::TakeOutputs { request_id, until } => won(aws.requests.take_outputs(&request_id, until, Timestamp::now()).await?),
-        Do::WriteLogs { role, logs } => {
-            aws.outputs.write(&role, logs).await?;
-            Saw::Done
-        }
-        Do::StartExport { role, image_arn, sbom, prefix } => Saw::Export(aws.outputs.start_export(&role, &image_arn, &sbom, &prefix).await?),
-        Do::ReadExport { role, report_id } => Saw::ExportIs(aws.outputs.export(&role, &report_id).await?),
-        Do::PlaceExport { role, from, to } => {
-            if aws.outputs.place(&role, &from, &to).await? {
-                Saw::Done
-            } else {
-                Saw::NoFile
-            }
-        }
-        Do::Publish { role, topic_arn, message } => {
-            aws.outputs.publish(&role, &topic_arn, message).await?;
-            Saw::Done
-        }
+        effect @ (Do::WriteLogs { .. } | Do::StartExport { .. } | Do::ReadExport { .. } | Do::PlaceExport { .. } | Do::Publish { .. }) => match &aws.outputs {
+            Some(outputs) => outputs.put_out(effect).await?,
+            None => return Err(Why::new("this function writes no outputs")),
+        },
         Do::NoteOutputs { request, decided_at, progress, settled, ends } => {
             aws.requests.note_outputs(&request, decided_at, &progress, settled, ends).await?;
             Saw::Done
