@@ -268,11 +268,13 @@ impl Writer<'_> {
                 none if none.is_empty() => "No vulnerabilities found.".to_owned(),
                 counts => counts,
             };
+            // Without what Inspector's coverage says besides, where that was asked.
+            let status = scanned.status.split(',').next().unwrap_or_default();
             let gap = if text.is_empty() { "" } else { "\n\n" };
             let _ = write!(
                 text,
                 "{gap}=== ECR Image Scan Results ===\nRepository: {}\nImage: {tag}\nScan Type: {}\nScan Status: {}\n\n--- Severity Summary ---\n{counts}\n\n--- Verdict ---\n{}\n{}",
-                self.gate.repository.name, scanned.source, scanned.status, self.told.verdict, scanned.image,
+                self.gate.repository.name, scanned.source, status, self.told.verdict, scanned.image,
             );
             let _ = write!(text, "\nScanned: {}\nPolicy: {}", scanned.completed_at, self.gate.policy.severity);
             if let Some(judgement) = &judgement {

@@ -104,13 +104,18 @@ fn takes_answers(host: &str) -> bool {
         let Some(labels) = host.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('.')) else { return false };
         let labels: Vec<&str> = labels.split('.').collect();
         let [bucket, service @ ..] = labels.as_slice() else { return false };
-        let in_s3 = match service {
-            ["s3"] => true,
-            ["s3", region] => name(region),
-            [dashed] => dashed.strip_prefix("s3-").is_some_and(name),
-            _ => false,
-        };
-        in_s3 && name(bucket) && bucket.strip_prefix(BUCKET).is_some_and(|region| !region.is_empty())
+        let Some(of) = bucket.strip_prefix(BUCKET) else { return false };
+        // The bucket is called by its region without dashes. Anybody can make one that only begins like it.
+        let is_region = of.trim_end_matches(|c: char| c.is_ascii_digit());
+        let is_region = is_region.len() < of.len() && !is_region.is_empty() && is_region.bytes().all(|b| b.is_ascii_lowercase());
+        let is_there = |region: &str| name(region) && region.replace('-', "") == of;
+        is_region
+            && match service {
+                ["s3"] => true,
+                ["s3", region] => is_there(region),
+                [dashed] => dashed.strip_prefix("s3-").is_some_and(is_there),
+                _ => false,
+            }
     })
 }
 
@@ -180,6 +185,10 @@ mod tests {
             ("https:///x", ForeignHost),
             ("https://evil.example/x", ForeignHost),
             ("https://bucket.s3.amazonaws.com/x", ForeignHost),
+            (&bucket_at("euwest1.s3.us-east-1.amazonaws.com/x"), ForeignHost),
+            (&bucket_at("euwest1.s3-us-east-1.amazonaws.com/x"), ForeignHost),
+            (&bucket_at("evil.s3.amazonaws.com/x"), ForeignHost),
+            (&bucket_at("evil-corp1.s3.amazonaws.com/x"), ForeignHost),
             ("https://s3.amazonaws.com/cloudformation-custom-resource-response-x/y", ForeignHost),
             ("https://evil.example/cloudformation-custom-resource-response-x.s3.amazonaws.com/", ForeignHost),
             ("https://evil.example?cloudformation-custom-resource-response-x.s3.amazonaws.com/", ForeignHost),

@@ -11,7 +11,7 @@ use crate::aws::Aws;
 use crate::aws::ecr::Read;
 use crate::aws::requests::Recorded;
 use crate::aws::verdicts::{Begun, Written};
-use crate::domain::outputs::summary_of;
+use crate::domain::outputs::{Settled, summary_of};
 use crate::domain::protocol::{Depth, Do, Outcome, PageToken, Protocol, Saw, Why};
 use crate::domain::scan::{Answer as ScanAnswer, Answered, Report, ScanSource, leaves_open};
 use crate::events::ours::Ours;
@@ -70,6 +70,14 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
             metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
         }
         (Do::NoteOutputs { request, progress, settled: true, ends: true, .. }, Saw::Done) => {
+            let said = |settled: &Option<Settled>| settled.as_ref().map(|settled| settled.what.clone()).unwrap_or_default();
+            info!(
+                request_id = request.request_id,
+                logs = said(&progress.logs),
+                sbom = said(&progress.sbom),
+                notice = said(&progress.message),
+                "its outputs are settled"
+            );
             if let Some(why) = progress.given_up() {
                 metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
                 warn!(request_id = request.request_id, stack = request.stack_name(), "{why}");

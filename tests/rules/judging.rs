@@ -588,7 +588,9 @@ fn an_image_knows_its_tags_and_indexes_newest_first() {
 #[test]
 fn what_is_ignored_is_named_exactly() {
     let policy = |entry: &str| Policy::from_words(Some(&["CRITICAL".to_owned()]), None, [entry.to_owned()]).unwrap();
-    for (entry, blocks) in [("CVE-2024-3094", false), ("cve-2024-3094", true), ("CVE-2024-*", true), ("CVE-2024-309", true), (" CVE-2024-3094", true), ("*", true)] {
+    for (entry, blocks) in
+        [("CVE-2024-3094", false), ("cve-2024-3094", true), ("CVE-2024-*", true), ("CVE-2024-309", true), (" CVE-2024-3094", true), ("*", true)]
+    {
         assert_eq!(judge(&[finding("CVE-2024-3094", "CRITICAL")], &policy(entry)).blocks(), blocks, "{entry}");
     }
 }

@@ -120,6 +120,20 @@ fn the_message_names_the_log_of_the_function_that_has_decided() {
 }
 
 #[test]
+fn a_summary_by_a_stored_verdict_leaves_out_what_is_ignored() {
+    let mut world = World { now: 200, ..world() };
+    let request = || asking(create("app"), |gate| gate.policy = Policy::from_words(Some(&["CRITICAL".into()]), None, ["CVE-2024-3094".to_owned()]).unwrap());
+    world.policies = vec![request().gate.unwrap().policy];
+    world.scan_ends("app");
+    world.is_image("app");
+    world.deploys(request());
+    assert_eq!(world.verdict(), "SUCCESS PASS");
+    assert!(!world.did.iter().any(|did| did == "ReadFacts"), "by the verdict alone");
+    let told = world.requests["request-1"].told.clone().unwrap();
+    assert_eq!(told.images[0].counts.to_string(), "HIGH: 1, UNDEFINED: 1");
+}
+
+#[test]
 fn they_come_after_the_answer_and_before_the_mark() {
     let mut world = world();
     world.deploys(by_tag(outputs(Some(to_bucket()), false)));
@@ -186,6 +200,24 @@ fn what_fails_comes_again_and_keeps_nothing_else_from_being_written() {
         world.broken.clear();
         assert!(matches!(world.writes("request-1"), Outcome::Done(_)), "{broken}");
         assert_eq!((world.logs.len(), world.published.len()), (2, 1), "{broken}");
+    }
+}
+
+#[test]
+fn a_rollback_that_is_let_through_or_refused_by_its_findings_tells_nobody() {
+    for (suppress, on_block, verdict) in [
+        (true, OnBlock::Warn, "SUCCESS ROLLBACK"),
+        (false, OnBlock::Warn, "SUCCESS BLOCK"),
+        (false, OnBlock::Fail, "FAILED ECR Image Scan found vulnerabilities."),
+    ] {
+        let mut world = World { rolling_back: true, ..world() };
+        world.scan_ends("app");
+        world.is_image("app");
+        let request = asking(wanting(update("app"), outputs(None, false)), |gate| (gate.suppress_on_rollback, gate.on_block) = (suppress, on_block));
+        world.deploys(request);
+        assert_eq!(world.verdict(), verdict);
+        world.writes("update-app");
+        assert!(world.published.is_empty(), "{suppress} {on_block:?}");
     }
 }
 
@@ -311,6 +343,8 @@ fn strict_outputs_are_written_before_the_answer() {
     assert_eq!(world.to_write.len(), 1);
     world.writes("request-1");
     assert_eq!((world.logs.len(), world.verdict()), (2, "SUCCESS BLOCK".to_owned()));
+    let told = world.requests["request-1"].told.clone().unwrap();
+    assert!(told.has_waited, "on-scan has decided, so the summary is in its log");
     world.writes("request-1");
     assert_eq!((world.logs.len(), world.published.len(), world.sent.len()), (2, 1, 1), "nothing of it twice");
 }

@@ -382,11 +382,15 @@ impl Deploy {
         };
         let mut objection = None;
         if let Some((image, Seen::Block { source, blocking, .. })) = find(|seen| matches!(seen, Seen::Block { .. })) {
-            // Its counts leave out what is ignored, which takes the findings.
-            if self.has_outputs()
-                && let Some(effect) = self.facts_for_message(gate, image)
-            {
-                return effect;
+            if self.has_outputs() {
+                // A rollback tells nobody.
+                if self.must_ask_stack() {
+                    return self.ask_stack();
+                }
+                // Its counts leave out what is ignored, which takes the findings.
+                if let Some(effect) = self.facts_for_message(gate, image) {
+                    return effect;
+                }
             }
             objection = Some(message::objection(&self.blocked(gate, image, *source, *blocking, 0, now)));
         }
@@ -852,9 +856,7 @@ impl Deploy {
 
     fn record(&mut self, record: Record) -> Do {
         self.verdict = record.verdict.clone();
-        // What was written before the answer was written of what was known then.
-        let told = self.known.told.take().filter(|_| self.known.progress.is_none());
-        let record = Box::new(Record { told, ..record });
+        let record = Box::new(Record { told: self.known.told.take(), ..record });
         match self.run {
             Run::Delivered | Run::GivenUp { .. } => {
                 self.doing = Doing::Recording(record.clone());
@@ -877,8 +879,9 @@ impl Deploy {
         let scanned = images.images.iter().filter_map(|image| {
             let (result, _) = self.head(&image.digest)?.complete()?;
             let judged = self.facts(&image.digest).flatten().map(|facts| judge(facts.findings(), &gate.policy, &gate.repository.name, now).counts);
+            let known = || self.head(&image.digest)?.counts_under(&gate.policy, now);
             Some(Scanned {
-                counts: judged.unwrap_or_else(|| result.counts.clone()),
+                counts: judged.or_else(known).unwrap_or_else(|| result.counts.clone()),
                 image: image.clone(),
                 source: result.source,
                 status: result.status.clone(),
@@ -887,7 +890,9 @@ impl Deploy {
             })
         });
         let images_told = scanned.collect();
-        let has_waited = matches!(self.run, Run::Woken { .. });
+        let is_strict = gate.outputs.as_ref().is_some_and(|outputs| outputs.strict);
+        let has_waited = is_strict || matches!(self.run, Run::Woken { .. });
+        let objection = objection.filter(|_| self.known.rolling_back != Some(true));
         self.known.told =
             Some(Told { digest: images.digest.clone(), images: images_told, verdict: verdict.to_owned(), decided_at: now, has_waited, objection });
     }
