@@ -33,6 +33,11 @@ pub struct Stacks {
     client: Client,
 }
 
+/// What follows a rollback (cleaning up) asks for Deletes alone.
+fn is_rollback(status: &StackStatus) -> bool {
+    matches!(status, StackStatus::RollbackInProgress | StackStatus::UpdateRollbackInProgress | StackStatus::ImportRollbackInProgress)
+}
+
 impl Stacks {
     pub fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
@@ -46,10 +51,7 @@ impl Stacks {
         for _ in 0..NESTED {
             let Some(stack_id) = next else { return Ok(false) };
             let stack = self.describe(&stack_id, began).await?;
-            if matches!(
-                stack.stack_status,
-                Some(StackStatus::RollbackInProgress | StackStatus::UpdateRollbackInProgress | StackStatus::ImportRollbackInProgress)
-            ) {
+            if stack.stack_status.as_ref().is_some_and(is_rollback) {
                 return Ok(true);
             }
             next = stack.parent_id.filter(|parent| *parent != stack_id);
@@ -136,5 +138,16 @@ impl Answers {
             kind.to_owned()
         })?;
         Ok(response.status().as_u16())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_states_are_a_rollback() {
+        let rollbacks: Vec<&str> = StackStatus::values().iter().copied().filter(|word| is_rollback(&StackStatus::from(*word))).collect();
+        assert_eq!(rollbacks, ["IMPORT_ROLLBACK_IN_PROGRESS", "ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS"]);
     }
 }

@@ -114,3 +114,28 @@ fn the_page_of_states_says_what_the_code_does() {
     assert_eq!(written, page, "docs/states.md is not what the code does: write it with INSTA_UPDATE=always, and read the difference");
     assert!(!page.contains("| SUCCESS PASS | FAILED"), "an Update is judged as a Create is");
 }
+
+/// Each test that the page of compatibility names is there: a claim whose test was renamed or taken out is no claim any more.
+#[test]
+fn the_page_of_compatibility_names_tests_that_there_are() {
+    fn sources(folder: &std::path::Path, text: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+            if entry.is_dir() {
+                sources(&entry, text);
+            } else if entry.extension().is_some_and(|kind| kind == "rs") {
+                text.push_str(&std::fs::read_to_string(entry).unwrap());
+            }
+        }
+    }
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    sources(&root.join("src"), &mut code);
+    sources(&root.join("tests"), &mut code);
+    let page = std::fs::read_to_string(root.join("docs/compatibility.md")).unwrap();
+    let is_name = |word: &&str| word.matches('_').count() >= 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let proof = page.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.trim_end_matches(" |").rsplit(" | ").next());
+    let named: Vec<&str> = proof.flat_map(|cell| cell.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))).filter(is_name).collect();
+    assert!(named.len() > 100, "{} tests are named", named.len());
+    let missing: Vec<&&str> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
