@@ -62,7 +62,7 @@ test('every choice that may be left out says what happens then', () => {
 test('the package holds what is built, what it needs to run, what it is and whose it is, and no more', () => {
   const [{ files }] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: infra, stdio: ['ignore', 'pipe', 'ignore'] }).toString());
   const names: string[] = files.map((file: { path: string }) => file.path);
-  for (const wanted of ['package.json', 'README.md', 'LICENSE', '.jsii', 'lib/index.js', 'lib/index.d.ts', 'templates/pipeline.yaml', 'binaries/arm64/on-push/bootstrap']) {
+  for (const wanted of ['package.json', 'README.md', 'LICENSE', '.jsii', 'lib/index.js', 'lib/index.d.ts', 'templates/pipeline.yaml', 'templates/publish.sh', 'binaries/arm64/on-push/bootstrap']) {
     assert.ok(names.includes(wanted), wanted);
   }
   assert.deepEqual(names.filter((name) => /^(src|test|example|node_modules)\/|\.json$/.test(name) && name !== 'package.json'), []);

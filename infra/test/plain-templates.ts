@@ -18,11 +18,10 @@ const PIPELINE_NAME = { Type: 'String', Description: "The pipeline's name, as ga
 
 const PIPELINE_HEAD = `A pipeline for an account and region, without the CDK. Made by \`npm run test:update\`: do not edit.
 
-Put each function's \`bootstrap\` (mode 755) into a zip, and the zips into a bucket of this region, under a prefix that is new for
+publish.sh puts each function's \`bootstrap\` into a zip, and the zips into a bucket of this region, under a prefix that is new for
 each version, since CloudFormation does not look into them:
 
-  for f in on-push on-scan on-deploy on-sweep; do (cd binaries/arm64/$f && zip -q ../$f.zip bootstrap); done
-  aws s3 cp --recursive --exclude '*' --include '*.zip' binaries/arm64 s3://BUCKET/ecr-scan-verifier/0.1.0/arm64/
+  ./publish.sh BUCKET ecr-scan-verifier/0.1.0 arm64
   aws cloudformation deploy --stack-name ecr-scan-verifier --template-file pipeline.yaml \\
     --capabilities CAPABILITY_NAMED_IAM \\
     --parameter-overrides BinariesBucket=BUCKET BinariesPrefix=ecr-scan-verifier/0.1.0/
