@@ -115,8 +115,8 @@ export interface EcrScanVerifierProps extends PolicyOptions {
   /**
    * Takes no scan that is older than this: 1 hour to 365 days.
    *
-   * With an older one the deployment waits for a newer, and is refused when none comes in time. Where the gate may start
-   * scans it asks for one; ECR scans an image once in 24 hours at most.
+   * Where the gate may start scans it asks for a new one, and the deployment waits for that; anywhere else it is looked once
+   * whether there is a newer one, and refused if not. ECR scans an image once in 24 hours at most.
    *
    * @default - 24 hours where the gate may start scans (`ScanConfig.basic()`), else no limit
    */

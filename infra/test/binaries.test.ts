@@ -82,7 +82,7 @@ test('without the context key they lie in the package', () => {
 test('and the package lists what it ships: what `build` makes, and what `make dist` puts beside it', () => {
   const { files, main, types } = JSON.parse(readFileSync(path.join(__dirname, '..', '..', 'package.json'), 'utf8'));
   // npm passes over in silence what is listed and is not there.
-  assert.deepEqual(files, ['lib', 'binaries', 'templates/*.yaml', '.jsii']);
+  assert.deepEqual(files, ['lib', 'binaries', 'templates/*.yaml', 'templates/publish.sh', '.jsii']);
   assert.deepEqual([main, types].map(path.dirname), ['lib', 'lib']);
 });
 
