@@ -418,7 +418,8 @@ impl World {
                 self.writing_until = until;
                 Saw::Done
             }
-            Do::WriteLogs { logs, .. } => {
+            Do::WriteLogs { role, logs } => {
+                assert!(self.requests.values().any(|stored| stored.request.stack_id == role.of_stack), "in the name of the stack that asks");
                 self.logs.extend(logs);
                 Saw::Done
             }
