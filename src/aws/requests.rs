@@ -156,7 +156,8 @@ impl Requests {
             .table_name(&self.table)
             .set_key(Some(key(&request.request_id)))
             .update_expression(if told.is_some() {
-                "SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict, told = :told"
+                // What was written for an answer that was not given does not count for this one.
+                "SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict, told = :told REMOVE outputs"
             } else {
                 "SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict"
             })
@@ -552,7 +553,7 @@ impl Requests {
 /// What the outputs are made of, where there are any.
 fn told(request: &Request, record: &Record) -> Option<AttributeValue> {
     let has_outputs = request.gate.as_ref().is_ok_and(|gate| gate.outputs.is_some());
-    let told = record.told.as_ref().filter(|_| has_outputs)?;
+    let told = record.told.as_ref().filter(|_| has_outputs && !record.outputs_are_written)?;
     Some(AttributeValue::S(serde_json::to_string(told).expect("texts are JSON")))
 }
 

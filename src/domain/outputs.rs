@@ -167,6 +167,11 @@ impl Progress {
         self.logs.is_some() && (self.sbom.is_some() || wanted.sbom.is_none()) && (self.message.is_some() || wanted.topic_arn.is_none())
     }
 
+    /// Whether what a strict gate waits for is settled: a message is for others, and never was a condition.
+    pub fn is_settled_for_the_answer(&self, wanted: &Outputs) -> bool {
+        self.logs.is_some() && (self.sbom.is_some() || wanted.sbom.is_none())
+    }
+
     /// What was wanted and is not there, and will not come.
     pub fn given_up(&self) -> Option<&str> {
         [&self.logs, &self.sbom, &self.message].into_iter().flatten().find(|settled| !settled.is_written).map(|settled| settled.what.as_str())
@@ -262,6 +267,14 @@ impl Writer<'_> {
     pub fn summary(&self, found: &[Found<'_>]) -> String {
         let tag = &self.gate.image;
         let mut text = String::new();
+        if found.is_empty() {
+            // Let through by `onUnscanned`.
+            let (repository, verdict) = (&self.gate.repository.name, &self.told.verdict);
+            return format!(
+                "=== ECR Image Scan Results ===\nRepository: {repository}\nImage: {tag}\nNo scan result.\n\n--- Verdict ---\n{verdict}\n{}",
+                self.told.digest
+            );
+        }
         for (scanned, facts) in found {
             let judgement = facts.map(|facts| judge(facts.findings(), &self.gate.policy, &self.gate.repository.name, self.told.decided_at));
             let counts = match originals(judgement.as_ref().map_or(&scanned.counts, |judgement| &judgement.counts)) {

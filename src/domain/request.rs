@@ -317,6 +317,8 @@ pub struct Record {
     pub glass: Option<Glass>,
     /// For whoever writes the outputs, where there are any.
     pub told: Option<Told>,
+    /// They were written before it, of what was known then; else they are written anew, of `told`.
+    pub outputs_are_written: bool,
 }
 
 /// Somebody has taken it upon themselves to let one image into one stack, once, whatever its scan says.

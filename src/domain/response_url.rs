@@ -76,6 +76,12 @@ impl ResponseUrl {
         Ok(())
     }
 
+    /// Whether it leads to CloudFormation's bucket of another region than `region`: there CloudFormation has asked nothing of us.
+    pub fn is_of_another_region(&self, region: &str) -> bool {
+        let bucket = self.host().and_then(|host| host.split('.').next()?.strip_prefix(BUCKET));
+        bucket.is_some_and(|of| of != region.replace('-', ""))
+    }
+
     /// When CloudFormation signed it, which is when its patience began.
     pub fn signed_at(&self) -> Option<Timestamp> {
         let query = self.0.split_once('?')?.1.split('#').next()?;
@@ -170,6 +176,14 @@ mod tests {
         ] {
             assert_eq!(url(&bucket_at(rest)).check(None), Ok(()), "{rest}");
         }
+    }
+
+    #[test]
+    fn an_answer_goes_to_the_bucket_of_ones_own_region() {
+        assert!(!url(GOOD).is_of_another_region("eu-west-1"));
+        assert!(url(GOOD).is_of_another_region("us-east-1"));
+        assert!(url(&bucket_at("evil1.s3.amazonaws.com/x")).is_of_another_region("eu-west-1"));
+        assert!(!url("http://127.0.0.1:4566/x").is_of_another_region("eu-west-1"), "a test's own place");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::aws::Aws;
 use crate::domain::image::Repository;
 use crate::domain::protocol::deploy::{Deploy, Home, asked_at, due};
 use crate::domain::request::{Gate, Named, Request, RequestKind, physical_id};
+use crate::domain::response_url::{BadResponseUrl, ResponseUrl};
 use crate::events::deployment::properties::{self, GateProperties};
 use crate::events::{self, Event, deployment};
 
@@ -24,7 +25,7 @@ pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<(), Handl
     };
     // Nobody can be answered at an address that is not CloudFormation's: better a deployment that times out than an answer
     // given to whoever wrote the request.
-    let url = asked.answer_to(aws.settings.test_answer_origin.as_deref());
+    let url = place_of_answer(&asked, aws, here);
     let request = request(&asked, here, url.as_ref().ok().and_then(|url| url.signed_at()), arrived_at);
     let url = url.map_err(|error| HandlerError::NoAnswerPossible { stack: request.stack_name().to_owned(), reason: error.to_string() })?;
 
@@ -39,12 +40,18 @@ pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<(), Handl
 
 /// Lambda has delivered a request as often as it does. Somebody has to answer it.
 pub async fn given_up(asked: &deployment::Request, why: &str, aws: &Aws, here: &Here) -> Result<String, HandlerError> {
-    let url = asked.answer_to(aws.settings.test_answer_origin.as_deref());
+    let url = place_of_answer(asked, aws, here);
     let request = request(asked, here, url.as_ref().ok().and_then(|url| url.signed_at()), Timestamp::now());
     let url = url.map_err(|error| HandlerError::NoAnswerPossible { stack: request.stack_name().to_owned(), reason: error.to_string() })?;
     warn!(stack = request.stack_name(), request_id = request.request_id, logical_id = request.logical_id, "on-deploy has failed on it: {why}");
     let due = due_of(&request);
     drive(Deploy::given_up(request, url.clone(), here.home.clone(), aws.settings.policy.clone(), due, why.to_owned()), aws).await
+}
+
+/// Where the answer goes: only to CloudFormation's bucket of this very region.
+fn place_of_answer<'a>(asked: &'a deployment::Request, aws: &Aws, here: &Here) -> Result<&'a ResponseUrl, BadResponseUrl> {
+    let url = asked.answer_to(aws.settings.test_answer_origin.as_deref())?;
+    if url.is_of_another_region(&here.home.region) { Err(BadResponseUrl::ForeignHost) } else { Ok(url) }
 }
 
 fn due_of(request: &Request) -> Timestamp {

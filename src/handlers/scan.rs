@@ -42,21 +42,23 @@ async fn scan(aws: &Aws, digest: ImageDigest, repository: Repository, events: &[
 
 /// A waiting request's timers, and one that on-deploy could not answer.
 async fn look_after(aws: &Aws, request_id: String, events: &[Event], here: &Here) -> Result<String, HandlerError> {
-    let mut last = String::new();
+    // One that fails does not keep the others from being looked at: the timer that is due may be behind it.
+    let mut last = Ok(String::new());
     for event in events {
-        last = match event {
-            Event::DeploymentGivenUp { request, why } => given_up(request, why, aws, here).await?,
+        let done = match event {
+            Event::DeploymentGivenUp { request, why } => given_up(request, why, aws, here).await,
             Event::Ours(Ours::Outputs { .. }) => {
                 let pipeline = aws.settings.pipeline.clone();
-                drive(Outputs::new(request_id.clone(), pipeline, here.home.clone(), aws.settings.policy.clone()), aws).await?
+                drive(Outputs::new(request_id.clone(), pipeline, here.home.clone(), aws.settings.policy.clone()), aws).await
             }
             Event::Ours(Ours::Timer { n, .. }) => {
-                drive(Wake::new(request_id.clone(), By::Timer(*n), here.home.clone(), aws.settings.policy.clone()), aws).await?
+                drive(Wake::new(request_id.clone(), By::Timer(*n), here.home.clone(), aws.settings.policy.clone()), aws).await
             }
             _ => continue,
         };
+        last = last.and(done);
     }
-    Ok(last)
+    last
 }
 
 fn subject(event: &Event) -> Option<Subject> {

@@ -350,6 +350,57 @@ fn strict_outputs_are_written_before_the_answer() {
 }
 
 #[test]
+fn a_strict_gate_waits_for_no_message() {
+    let mut world = World { now: 200, ..world() };
+    world.deploys(strict(false));
+    world.broken.push(("Publish", true));
+    world.writes("request-1");
+    world.timer_rings();
+    assert_eq!(world.verdict(), "SUCCESS BLOCK");
+}
+
+#[test]
+fn what_is_found_while_strict_outputs_are_written_is_told_too() {
+    let mut world = World { registry: ScanSource::Enhanced, now: 200, ..world() };
+    let counts = |critical| Some(EventCounts { at: at(60), critical, high: 0, medium: 0, total: critical });
+    world.scans("app", [complete(ScanSource::Enhanced, 50, &[])]);
+    world.scan_with("app", Hints { counts: counts(0), must_look: true, ..Hints::default() });
+    world.deploys(asking(strict(true), |gate| (gate.scan, gate.on_block) = (AskedScan::Enhanced, OnBlock::Fail)));
+    world.writes("request-1");
+    assert!(world.sent.is_empty() && world.published.is_empty(), "Inspector still writes its SBOM");
+    world.now += 30;
+    world.scans("app", [complete(ScanSource::Enhanced, 210, &[finding("CVE-1", "CRITICAL")])]);
+    world.scan_with("app", Hints { counts: counts(1), must_look: true, ..Hints::default() });
+    assert_eq!(world.verdict(), "FAILED ECR Image Scan found vulnerabilities.");
+    world.writes("request-1");
+    assert_eq!(world.published.len(), 1);
+}
+
+#[test]
+fn findings_that_are_gone_or_cannot_be_read_keep_nothing_else_from_being_written() {
+    let mut world = world();
+    world.deploys(by_tag(outputs(Some(to_bucket()), false)));
+    world.broken.push(("ReadFacts", true));
+    assert!(matches!(world.writes("request-1"), Outcome::Redeliver(_)));
+    assert_eq!((world.logs.len(), world.published.len()), (0, 1));
+    world.broken.clear();
+    world.facts.clear();
+    world.writes("request-1");
+    assert!(world.logs.is_empty() && !world.requests["request-1"].progress.logs.clone().unwrap().is_written, "no list is not an empty one");
+}
+
+#[test]
+fn an_image_that_nobody_can_scan_has_a_summary_that_says_so() {
+    let mut world = world();
+    world.scans("app", [status("UNSUPPORTED_IMAGE")]);
+    let allow = ecr_scan_verifier::domain::request::OnUnscanned::Allow;
+    world.deploys(asking(by_tag(outputs(Some(to_group()), false)), |gate| gate.on_unscanned = allow));
+    assert_eq!(world.verdict(), "SUCCESS UNSCANNED");
+    world.writes("request-1");
+    assert!(shown(&world).contains("No scan result.\n\n--- Verdict ---\nUNSCANNED\n"), "{}", shown(&world));
+}
+
+#[test]
 fn strict_outputs_that_cannot_be_written_let_nothing_through() {
     let mut world = World { now: 200, ..world() };
     world.deploys(strict(false));
@@ -359,6 +410,7 @@ fn strict_outputs_that_cannot_be_written_let_nothing_through() {
         world.timer_rings();
     }
     assert!(world.verdict().starts_with("FAILED payments-api:1.4.2 may pass, but `strictOutputs`"), "{}", world.verdict());
+    assert_ne!(world.requests["request-1"].told.as_ref().map(|told| told.decided_at), Some(at(world.now)), "nobody is told anew");
     assert!(world.to_write.len() > 10, "each timer has asked for them again");
 
     // What was mended in time is let through.

@@ -487,8 +487,11 @@ impl World {
         self.decided.push(record.verdict);
         let before = self.requests.get(&request.request_id);
         let images = before.and_then(|stored| stored.images.clone());
-        let progress = before.map(|stored| stored.progress.clone()).unwrap_or_default();
-        let told = record.told.or_else(|| before.and_then(|stored| stored.told.clone()));
+        let (known, progress) = before.map(|stored| (stored.told.clone(), stored.progress.clone())).unwrap_or_default();
+        let (told, progress) = match record.told.filter(|_| !record.outputs_are_written) {
+            Some(told) => (Some(told), Progress::default()),
+            None => (known, progress),
+        };
         let stage = Stage::Claimed { answer: record.answer, lease_until: lease(record.decided_at) };
         self.requests.insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1, told, progress });
         Saw::Done

@@ -489,12 +489,15 @@ impl Deploy {
             return None;
         }
         match self.known.progress.clone() {
-            Some(progress) if progress.is_settled(wanted) => {
+            Some(progress) if progress.is_settled_for_the_answer(wanted) => {
                 let why = progress.given_up()?;
                 let reason = message::outputs_failed(gate, why);
+                // Nobody is told of an image that was let through: it was not.
+                self.known.told = None;
                 Some(self.refuse(reason, "OUTPUTS_FAILED", now))
             }
             progress if now >= self.due => {
+                self.known.told = None;
                 let why = progress.and_then(|progress| progress.failed).unwrap_or_else(|| "they were not written in time".to_owned());
                 Some(self.refuse(message::outputs_failed(gate, &why), "OUTPUTS_FAILED", now))
             }
@@ -851,12 +854,14 @@ impl Deploy {
             why: glass.as_ref().map(|glass| glass.reason.clone()).unwrap_or_default(),
             glass,
             told: None,
+            outputs_are_written: false,
         })
     }
 
     fn record(&mut self, record: Record) -> Do {
         self.verdict = record.verdict.clone();
-        let record = Box::new(Record { told: self.known.told.take(), ..record });
+        let outputs_are_written = self.known.progress.is_some() && record.admitted.is_some();
+        let record = Box::new(Record { told: self.known.told.take(), outputs_are_written, ..record });
         match self.run {
             Run::Delivered | Run::GivenUp { .. } => {
                 self.doing = Doing::Recording(record.clone());
@@ -891,7 +896,9 @@ impl Deploy {
         });
         let images_told = scanned.collect();
         let is_strict = gate.outputs.as_ref().is_some_and(|outputs| outputs.strict);
-        let has_waited = is_strict || matches!(self.run, Run::Woken { .. });
+        // What blocks is refused at once, and waits for no output.
+        let waits_for_them = is_strict && !(verdict == "BLOCK" && gate.on_block == OnBlock::Fail);
+        let has_waited = waits_for_them || matches!(self.run, Run::Woken { .. });
         let objection = objection.filter(|_| self.known.rolling_back != Some(true));
         self.known.told =
             Some(Told { digest: images.digest.clone(), images: images_told, verdict: verdict.to_owned(), decided_at: now, has_waited, objection });

@@ -112,6 +112,9 @@ impl Outputs {
                 work.progress.logs = Some(Settled::written("in the function's log"));
                 return self.choose(now);
             }
+            if work.found().iter().any(|(_, facts)| facts.is_none()) {
+                return self.settle(|progress| progress.logs = Some(Settled::not_written("the findings are not stored any more")));
+            }
             let (role, logs) = (work.role(), work.writer(&self.pipeline).logs(&work.found()));
             self.at = At::Logs;
             return Do::WriteLogs { role, logs };
@@ -325,6 +328,12 @@ impl Protocol for Outputs {
             (At::Placing(place), Saw::Done) => self.settle_sbom(Settled::written(place)),
             (At::Placing(_), Saw::NoFile) => self.no_file(),
             (At::Publishing, Saw::Done) => self.settle(|progress| progress.message = Some(Settled::written("sent"))),
+            (At::Facts(_), Saw::Failed(why)) => {
+                if let Some(work) = &mut self.work {
+                    work.tried[0] = true;
+                }
+                self.failed(why, now)
+            }
             (At::Logs | At::Exporting | At::AskingExport | At::Placing(_) | At::Publishing, Saw::Failed(why)) => self.failed(why, now),
             (At::Noting(after), Saw::Done) => self.after_note(after, now),
             (At::Waking(mut wake), saw) => {

@@ -153,7 +153,18 @@ impl Record {
     pub fn refused(request: &crate::domain::request::Request, reason: Reason, verdict: &str, now: Timestamp) -> Self {
         let why = reason.opening.lines().next().unwrap_or_default().to_owned();
         let answer = Answer::new(request, &Ruling::Failed(reason));
-        Self { answer, decided_at: now, admitted: None, replaced: Vec::new(), after: None, verdict: verdict.to_owned(), why, glass: None, told: None }
+        Self {
+            answer,
+            decided_at: now,
+            admitted: None,
+            replaced: Vec::new(),
+            after: None,
+            verdict: verdict.to_owned(),
+            why,
+            glass: None,
+            told: None,
+            outputs_are_written: false,
+        }
     }
 }
 
