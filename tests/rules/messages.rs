@@ -16,14 +16,6 @@ fn shown(reason: Reason) -> String {
     body["Reason"].as_str().unwrap().to_owned() + "\n"
 }
 
-fn golden(name: &str, text: &str) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("../golden");
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!(name, text));
-}
-
 #[test]
 fn blocked() {
     let create = create_by_tag("1.4.2");

@@ -67,14 +67,6 @@ fn shown(world: &World) -> String {
     world.logs.iter().map(log).chain(world.published.iter().map(message)).collect::<Vec<_>>().join("=====\n")
 }
 
-fn golden(name: &str, text: &str) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("../golden");
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!(name, text));
-}
-
 #[test]
 fn logs_and_messages_are_those_of_the_original_construct() {
     for (name, wanted) in [

@@ -566,3 +566,12 @@ pub fn asking(mut request: Request, change: impl FnOnce(&mut Gate)) -> Request {
 pub fn child(image: &str, platform: &str) -> Child {
     Child { digest: digest(image), platform: platform.into() }
 }
+
+/// What a person or a machine will read, word for word; the diff is the review.
+pub fn golden(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}

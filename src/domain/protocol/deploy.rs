@@ -505,7 +505,7 @@ impl Deploy {
             Some(_) if self.run == (Run::Woken { looks: true }) && !self.known.outputs_asked => Some(self.ask_for_outputs()),
             Some(_) => Some(Do::Finish(Outcome::Done("waits for its outputs".to_owned()))),
             None => {
-                let told = self.known.told.take()?;
+                let Some(told) = self.known.told.take() else { return Some(self.give_up("outputs of nothing")) };
                 self.known.progress = Some(Progress::default());
                 match self.run {
                     Run::Delivered | Run::GivenUp { .. } => {
