@@ -299,8 +299,10 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::domain::finding::Counts;
+    use crate::domain::finding::{Counts, Finding, Rating};
     use crate::domain::head::{Change, Child, Kind, News, merge};
+    use crate::domain::policy::Policy;
+    use crate::domain::scan::{Answer, Answered, ScanSource, understand};
 
     fn repository() -> Repository {
         "arn:aws:ecr:eu-west-1:123456789012:repository/team/web-app".parse().unwrap()
@@ -339,6 +341,32 @@ mod tests {
         let total = |head: &Head| size(&AttributeValue::M(to_item(head).unwrap()));
         assert!(total(&index) <= 6 * 1024, "{} bytes", total(&index));
         assert!(index.tags.len() <= 5, "long tags make way");
+    }
+
+    /// DynamoDB charges a consistent read by 4 KB.
+    #[test]
+    fn the_fullest_head_of_an_image_costs_one_read_unit() {
+        let digest = ImageDigest::of(b"image");
+        let mut news: Vec<News> = (0..25_u8).map(|n| News::PartOf(ImageDigest::of(&[n]))).collect();
+        let tag = |n: i64| News::Pushed { kind: Kind::Image, tag: Some(format!("{n}-{}", "t".repeat(27))), at: Timestamp::from_second(n).ok() };
+        news.extend((0..25).map(tag));
+        let words = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNDEFINED", "UNTRIAGED"];
+        let report = Report {
+            status: Some("ACTIVE".into()),
+            completed_at: Timestamp::from_second(50).ok(),
+            findings: words.map(|word| Finding::new("CVE-1", Rating::parse(Some(word)))).to_vec(),
+            listed: true,
+            has_enhanced_findings: true,
+            ..Report::default()
+        };
+        let read_at = Timestamp::from_second(60).unwrap();
+        let answer = Answer { source: ScanSource::Enhanced, what: Answered::Findings(report), coverage: None, pushed_at: None, read_at };
+        news.push(News::Scan(understand(answer)));
+        let policies: Vec<Policy> = (0..10).map(|n| Policy::from_words(None, Some("HIGH"), [format!("CVE-{n}")]).unwrap()).collect();
+        let Change::Write(head) = merge(None, &digest, &repository(), &news, &policies) else { panic!("a new row is written") };
+        let bytes = size(&AttributeValue::M(to_item(&*head).unwrap()));
+        assert_eq!((head.parents.len(), head.verdicts.len()), (20, 8));
+        assert!(bytes <= 4096, "{bytes} bytes");
     }
 
     #[test]

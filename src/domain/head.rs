@@ -209,9 +209,6 @@ impl EventCounts {
 pub struct PolicyVerdict {
     pub policy: PolicyHash,
     pub blocking: u64,
-    /// What counts under it, without what is ignored or exempt.
-    #[serde(default)]
-    pub counts: Option<Counts>,
     pub asked_at: Timestamp,
     /// The first moment in which time alone makes another verdict: an exemption ends then, or a grace.
     #[serde(default)]
@@ -365,13 +362,6 @@ impl Head {
         }
         let hash = policy.hash();
         self.verdicts.iter().find(|verdict| verdict.policy == hash && verdict.holds(now)).map(|verdict| verdict.blocking)
-    }
-
-    /// What counts under `policy`, where the record alone can tell.
-    pub fn counts_under(&self, policy: &Policy, now: Timestamp) -> Option<Counts> {
-        let hash = policy.hash();
-        let verdict = self.verdicts.iter().find(|verdict| verdict.policy == hash && verdict.holds(now));
-        verdict.and_then(|verdict| verdict.counts.clone())
     }
 
     /// How many findings block in a list that is not complete, where counts can tell. It admits nothing; it can be named.
@@ -561,13 +551,7 @@ fn remember_verdicts(head: &mut Head, facts: &Facts, policies: &[Policy], asked_
         let known = head.verdicts.iter().position(|verdict| verdict.policy == hash).map(|place| head.verdicts.remove(place));
         verdicts.push(known.filter(|verdict| verdict.holds(asked_at)).unwrap_or_else(|| {
             let judgement = judge(facts.findings(), policy, &head.repository.name, asked_at);
-            PolicyVerdict {
-                policy: hash,
-                blocking: judgement.blocking.len() as u64,
-                counts: Some(judgement.counts),
-                asked_at,
-                holds_until: judgement.holds_until,
-            }
+            PolicyVerdict { policy: hash, blocking: judgement.blocking.len() as u64, asked_at, holds_until: judgement.holds_until }
         }));
     }
     verdicts.append(&mut head.verdicts);

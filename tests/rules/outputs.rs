@@ -112,20 +112,6 @@ fn the_message_names_the_log_of_the_function_that_has_decided() {
 }
 
 #[test]
-fn a_summary_by_a_stored_verdict_leaves_out_what_is_ignored() {
-    let mut world = World { now: 200, ..world() };
-    let request = || asking(create("app"), |gate| gate.policy = Policy::from_words(Some(&["CRITICAL".into()]), None, ["CVE-2024-3094".to_owned()]).unwrap());
-    world.policies = vec![request().gate.unwrap().policy];
-    world.scan_ends("app");
-    world.is_image("app");
-    world.deploys(request());
-    assert_eq!(world.verdict(), "SUCCESS PASS");
-    assert!(!world.did.iter().any(|did| did == "ReadFacts"), "by the verdict alone");
-    let told = world.requests["request-1"].told.clone().unwrap();
-    assert_eq!(told.images[0].counts.to_string(), "HIGH: 1, UNDEFINED: 1");
-}
-
-#[test]
 fn they_come_after_the_answer_and_before_the_mark() {
     let mut world = world();
     world.deploys(by_tag(outputs(Some(to_bucket()), false)));
