@@ -13,10 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::requests::{milliseconds, moment, text};
 use super::{Settings, missing, why};
+use crate::domain::alert::Live;
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
 use crate::domain::request::{Data, Forward, Glass, Row, Rows};
+use crate::domain::scan::FactsHash;
 
 /// How long a broken glass is kept after its end, for whoever asks what happened; the decision is kept for ever.
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
@@ -24,7 +26,7 @@ const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 pub(super) const NEWEST: &str = "newest";
 /// Between a rollback and what it takes back lie no more decisions than this.
 const DECISIONS: i32 = 10;
-/// A head has room for so many verdicts.
+/// So many different policies are read for one image; what lives under more is judged when a deployment asks.
 const POLICIES: usize = 8;
 
 pub struct Deployments {
@@ -116,26 +118,35 @@ impl Deployments {
         serde_json::from_str(&data).map(Some).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })
     }
 
-    /// By which policies the deployments of an image judge it. Behind the table by a moment, since it is an index.
-    pub async fn policies(&self, repository: &Repository, digest: &ImageDigest) -> Result<Vec<Policy>, Why> {
+    /// Where an image is deployed, and by what it is judged there. Behind the table by a moment, since it is an index.
+    pub async fn lives(&self, repository: &Repository, digest: &ImageDigest) -> Result<Vec<Live>, Why> {
         let attempt = format!("read the policies for {digest}");
-        let mut rows: BTreeMap<String, HashMap<String, AttributeValue>> = BTreeMap::new();
+        let mut policies: BTreeMap<String, Option<Policy>> = BTreeMap::new();
+        let mut lives = Vec::new();
         for item in self.items_of(digest).await? {
-            let lives = text(&item, "state").as_deref() == Some("admitted") && text(&item, "repository").as_deref() == Some(repository.arn().as_str());
-            if let (true, Some(stack), Some(hash)) = (lives, text(&item, "stack"), text(&item, "policy_hash")) {
-                let row = policy_row(&hash);
-                let key = [("stack", stack), ("row", row)].map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
-                rows.insert(hash, HashMap::from(key));
+            let lives_here = text(&item, "state").as_deref() == Some("admitted") && text(&item, "repository").as_deref() == Some(repository.arn().as_str());
+            let (true, Some(stack)) = (lives_here, text(&item, "stack")) else { continue };
+            let Some((stack_id, logical_id)) = stack.rsplit_once('#') else { continue };
+            let hash = text(&item, "policy_hash");
+            if let Some(hash) = hash.as_ref().filter(|hash| !policies.contains_key(*hash) && policies.len() < POLICIES) {
+                let key = [("stack", stack.clone()), ("row", policy_row(hash))].map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
+                let answer = self.client.get_item().table_name(&self.table).set_key(Some(HashMap::from(key))).send().await;
+                // A policy of another version is judged when a deployment asks; it cannot be judged here.
+                let policy = answer.map_err(|error| why(&attempt, &error))?.item.and_then(|item| text(&item, "policy")).and_then(|text| Policy::parse(&text).ok());
+                policies.insert(hash.clone(), policy);
             }
+            lives.push(Live {
+                stack_id: stack_id.to_owned(),
+                logical_id: logical_id.to_owned(),
+                of: text(&item, "of").and_then(|of| of.parse().ok()).unwrap_or_else(|| digest.clone()),
+                image: text(&item, "image").unwrap_or_default(),
+                since: text(&item, "since").unwrap_or_default(),
+                policy: hash.and_then(|hash| policies.get(&hash).cloned().flatten()),
+                topic: text(&item, "topic").zip(text(&item, "role")),
+                judged: text(&item, "judged").map(FactsHash::from),
+            });
         }
-        let mut policies = Vec::new();
-        // DynamoDB reads so many at once; a verdict that is left out is judged when a deployment asks.
-        for key in rows.into_values().take(POLICIES) {
-            let answer = self.client.get_item().table_name(&self.table).set_key(Some(key)).send().await.map_err(|error| why(&attempt, &error))?;
-            // A policy of another version is judged when a deployment asks; it cannot be judged here.
-            policies.extend(answer.item.and_then(|item| text(&item, "policy")).and_then(|text| Policy::parse(&text).ok()));
-        }
-        Ok(policies)
+        Ok(lives)
     }
 
     /// Who deploys, or has deployed, an image.

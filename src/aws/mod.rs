@@ -23,6 +23,7 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkErro
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use jiff::Timestamp;
 
+use crate::domain::alert::{AlertOptions, Alerting};
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
 
@@ -37,6 +38,9 @@ pub struct Settings {
     pub scan_queue_url: String,
     pub findings_bucket: String,
     pub policy: Policy,
+    /// Whom the pipeline tells, and of what.
+    pub alerting: Alerting,
+    pub event_bus: Option<String>,
     /// The one origin, besides CloudFormation's own, to which an answer may go. Tests alone set it.
     pub test_answer_origin: Option<String>,
 }
@@ -49,6 +53,9 @@ impl Settings {
             Some(text) => Policy::parse(&text).map_err(|error| format!("PIPELINE_POLICY: {error}"))?,
             None => Policy::default(),
         };
+        let options = look_up("ALERTS").map(|text| AlertOptions::parse(&text).map_err(|error| format!("ALERTS: {error}"))).transpose()?;
+        let set = |name: &str| look_up(name).filter(|value| !value.is_empty());
+        let event_bus = set("EVENT_BUS");
         Ok(Self {
             pipeline: look_up("PIPELINE").ok_or("PIPELINE is not set: the construct sets it")?,
             verdicts_table: text("VERDICTS_TABLE"),
@@ -57,7 +64,9 @@ impl Settings {
             scan_queue_url: text("SCAN_QUEUE_URL"),
             findings_bucket: text("FINDINGS_BUCKET"),
             policy,
-            test_answer_origin: look_up("TEST_ANSWER_ORIGIN").filter(|origin| !origin.is_empty()),
+            alerting: Alerting { topic_arn: set("ALERT_TOPIC_ARN"), bus: event_bus.is_some(), options: options.unwrap_or_default() },
+            event_bus,
+            test_answer_origin: set("TEST_ANSWER_ORIGIN"),
         })
     }
 
@@ -98,7 +107,7 @@ impl Aws {
 
     /// For the function that writes what gates want written.
     pub fn with_outputs(mut self) -> Self {
-        self.outputs = Some(Box::new(outputs::Outputs::new(&self.config)));
+        self.outputs = Some(Box::new(outputs::Outputs::new(&self.config, &self.settings)));
         self
     }
 

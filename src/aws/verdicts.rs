@@ -1,17 +1,19 @@
-//! The Verdicts table: a head for each image in each repository, and the findings that it refers to.
+//! The Verdicts table: a head for each image in each repository, and the findings that it refers to; by which ids these are
+//! found; and what was told of an image, to whom.
 //!
 //! IAM: `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem` on the table; `s3:GetObject`, `PutObject` on the findings
 //! bucket, where findings go that are too large for an item. Who runs `explain` needs `dynamodb:Query` on the table besides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufWriter, Read};
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -20,8 +22,10 @@ use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Settings, missing, why};
+use crate::domain::alert::{Announced, Key, Notice, Weighed};
 use crate::domain::head::Head;
 use crate::domain::image::{ImageDigest, Repository, sha256_hex};
+use crate::domain::index::{self, SHELVES};
 use crate::domain::protocol::{PageToken, Why};
 use crate::domain::scan::{Facts, FactsHash, Report};
 
@@ -31,6 +35,8 @@ const INLINE_BYTES: usize = 300_000;
 const UNPACKED_BYTES: u64 = 512 << 20;
 /// How long findings stay after the last row let them go, so that who has just read the row can still read them.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// What somebody was told is kept for so long after the last time.
+const TOLD: SignedDuration = SignedDuration::from_hours(24 * 400);
 /// DynamoDB may leave keys of a batch unread, under load.
 const BATCH_TRIES: usize = 5;
 
@@ -140,6 +146,145 @@ impl Verdicts {
             }
             _ => Err(why(&attempt, &error)),
         }
+    }
+
+    /// What an audience was told of an image.
+    pub async fn announced(&self, repository: &Repository, digest: &ImageDigest, audience: &str) -> Result<Announced, Why> {
+        let attempt = format!("read what was told of {digest}");
+        let key = key(digest, told_item(repository, audience));
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true).send().await;
+        let Some(item) = answer.map_err(|error| why(&attempt, &error))?.item else { return Ok(Announced::default()) };
+        let state = item.get("told").and_then(|value| value.as_s().ok()).ok_or_else(|| missing(&attempt, "record"))?;
+        let told: Told = serde_json::from_str(state).map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let keys = |name: &str| item.get(name).and_then(|value| value.as_b().ok()).map(|bytes| keys(bytes.as_ref())).unwrap_or_default();
+        Ok(Announced {
+            version: told.version,
+            told: keys("findings"),
+            warned: keys("warned"),
+            weighed: told.weighed,
+            verdict: told.verdict,
+            unscanned: told.unscanned,
+            told_at: told.told_at,
+            comes_again_at: told.comes_again_at,
+            outbox: told.outbox,
+            lease_until: told.lease_until,
+        })
+    }
+
+    /// Notes what an audience is told, if nobody has since it was read; `expect` 0: if nothing was noted yet. `false`: somebody has.
+    pub async fn write_announced(
+        &self,
+        repository: &Repository,
+        digest: &ImageDigest,
+        audience: &str,
+        expect: u64,
+        announced: &Announced,
+        now: Timestamp,
+    ) -> Result<bool, Why> {
+        let Announced { version, told, warned, weighed, verdict, unscanned, told_at, comes_again_at, outbox, lease_until } = announced.clone();
+        let state = Told { version, weighed, verdict, unscanned, told_at, comes_again_at, outbox, lease_until };
+        let mut item = key(digest, told_item(repository, audience));
+        item.insert("told".into(), AttributeValue::S(serde_json::to_string(&state).expect("texts are JSON")));
+        item.insert("told_version".into(), AttributeValue::N(version.to_string()));
+        item.insert("ttl".into(), AttributeValue::N(now.saturating_add(TOLD).unwrap_or(Timestamp::MAX).as_second().to_string()));
+        for (name, keys) in [("findings", &told), ("warned", &warned)] {
+            if !keys.is_empty() {
+                let bytes: Vec<u8> = keys.iter().flat_map(|key| key.0).collect();
+                item.insert(name.into(), AttributeValue::B(Blob::new(bytes)));
+            }
+        }
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        let put = match expect {
+            0 => put.condition_expression("attribute_not_exists(told_version)"),
+            version => put
+                .condition_expression("told_version = :expected")
+                .expression_attribute_values(":expected", AttributeValue::N(version.to_string())),
+        };
+        match put.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.as_service_error(), Some(PutItemError::ConditionalCheckFailedException(_))) => Ok(false),
+            Err(error) => Err(why(format!("note what is told of {digest}"), &error)),
+        }
+    }
+
+    /// Makes the findings of an image known by their ids: in each shelf the ids of it that belong there, and since when. What is
+    /// there of a later version stays.
+    pub async fn index(&self, repository: &Repository, digest: &ImageDigest, version: u64, facts: Option<&Facts>, now: Timestamp) -> Result<(), Why> {
+        let attempt = format!("make the findings of {digest} known by their ids");
+        let keys = (0..SHELVES).map(|shelf| key_of(shelf, repository, digest)).collect();
+        let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+        let keys = keys.map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let answer = self.client.batch_get_item().request_items(&self.table, keys).send().await.map_err(|error| why(&attempt, &error))?;
+        if answer.unprocessed_keys.unwrap_or_default().values().any(|left| !left.keys.is_empty()) {
+            return Err(Why::new(format!("could not {attempt}: DynamoDB left some of them unread")));
+        }
+        let mut known: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+        for item in answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default() {
+            if let Some(AttributeValue::S(shelf)) = item.get("digest") {
+                known.insert(shelf.clone(), since(&item));
+            }
+        }
+        let wanted = index::shelve(facts.map(Facts::findings).unwrap_or_default());
+        let mut items = Vec::new();
+        for shelf in 0..SHELVES {
+            let known = known.remove(&index::name(shelf)).unwrap_or_default();
+            let ids = wanted.get(&shelf).cloned().unwrap_or_default();
+            if known.keys().eq(ids.iter()) {
+                continue;
+            }
+            let mut item = key_of(shelf, repository, digest);
+            let since = |id: &String| AttributeValue::N(known.get(id).copied().unwrap_or_else(|| now.as_second()).to_string());
+            item.insert("ids".into(), AttributeValue::M(ids.iter().map(|id| (id.clone(), since(id))).collect()));
+            item.insert("for_version".into(), AttributeValue::N(version.to_string()));
+            if ids.is_empty() {
+                item.insert("ttl".into(), AttributeValue::N(now.saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second().to_string()));
+            }
+            let put = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(item))
+                .condition_expression("attribute_not_exists(for_version) OR for_version <= :version")
+                .expression_attribute_values(":version", AttributeValue::N(version.to_string()));
+            items.push(TransactWriteItem::builder().put(put.build().expect("table and item are set")).build());
+        }
+        if items.is_empty() {
+            return Ok(());
+        }
+        match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                // Somebody knows better.
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled))
+                    if cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some("ConditionalCheckFailed")) =>
+                {
+                    Ok(())
+                }
+                _ => Err(why(&attempt, &error)),
+            },
+        }
+    }
+
+    /// Which images have a finding of this id, and since when that is known here. One query, consistent.
+    pub async fn having(&self, id: &str) -> Result<Vec<(Repository, ImageDigest, Timestamp)>, Why> {
+        let attempt = format!("read which images have {id}");
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("digest = :shelf")
+            .filter_expression("attribute_exists(ids.#id)")
+            .projection_expression("#item, ids.#id")
+            .expression_attribute_names("#id", id)
+            .expression_attribute_names("#item", "item")
+            .expression_attribute_values(":shelf", AttributeValue::S(index::name(index::shelf(id))));
+        let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.map_err(|error| why(&attempt, &error))?;
+        let read = |item: Item| {
+            let known_since = since(&item).remove(id).and_then(|second| Timestamp::from_second(second).ok());
+            let named = item.get("item").and_then(|name| name.as_s().ok()).and_then(|name| name.rsplit_once('#'));
+            let (repository, digest) = named.map(|(repository, digest)| (repository.parse().ok(), digest.parse().ok())).unwrap_or_default();
+            repository.zip(digest).zip(known_since).map(|((repository, digest), since)| (repository, digest, since)).ok_or_else(|| missing(&attempt, "image"))
+        };
+        items.into_iter().map(read).collect()
     }
 
     /// Stores findings under their hash, for the head of version `for_version`.
@@ -255,6 +400,38 @@ impl Verdicts {
 }
 
 type Item = HashMap<String, AttributeValue>;
+
+fn told_item(repository: &Repository, audience: &str) -> String {
+    format!("{}#told#{audience}", repository.arn())
+}
+
+fn key_of(shelf: usize, repository: &Repository, digest: &ImageDigest) -> Item {
+    let item = format!("{}#{digest}", repository.arn());
+    HashMap::from([("digest".to_owned(), AttributeValue::S(index::name(shelf))), ("item".to_owned(), AttributeValue::S(item))])
+}
+
+/// The ids that an item of the index holds, and since when each is there, in seconds.
+fn since(item: &Item) -> BTreeMap<String, i64> {
+    let ids = item.get("ids").and_then(|ids| ids.as_m().ok());
+    ids.into_iter().flatten().filter_map(|(id, since)| Some((id.clone(), since.as_n().ok()?.parse().ok()?))).collect()
+}
+
+fn keys(bytes: &[u8]) -> BTreeSet<Key> {
+    bytes.chunks_exact(6).map(|key| Key(key.try_into().expect("six bytes"))).collect()
+}
+
+/// What of a record is text.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    version: u64,
+    weighed: Option<Weighed>,
+    verdict: Option<String>,
+    unscanned: Option<String>,
+    told_at: Option<Timestamp>,
+    comes_again_at: Option<Timestamp>,
+    outbox: Vec<Notice>,
+    lease_until: Option<Timestamp>,
+}
 
 fn head_key(repository: &Repository, digest: &ImageDigest) -> Item {
     key(digest, repository.arn())

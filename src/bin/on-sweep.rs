@@ -8,5 +8,5 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let aws = front_door::open().await;
-    run(service_fn(async |event: LambdaEvent<Value>| on_sweep(&aws, &front_door::here(&event.context).home).await.map_err(Diagnostic::from))).await
+    run(service_fn(async |event: LambdaEvent<Value>| on_sweep(&aws, &front_door::here(&event.context, &aws).home).await.map_err(Diagnostic::from))).await
 }

@@ -1,11 +1,14 @@
 //! Floor 1: pure. No network, no clock, no async: what is decided here can be read in one sitting and tested in microseconds.
 
+pub mod alert;
 pub mod finding;
 pub mod head;
 pub mod image;
+pub mod index;
 pub mod judge;
 pub mod manifest;
 pub mod message;
+pub mod notice;
 pub mod outputs;
 pub mod plan;
 pub mod policy;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::head::Child;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
+use super::notice::Decided;
 use super::outputs::{Outputs, Progress, Told};
 use super::policy::Policy;
 use super::response_url::ResponseUrl;
@@ -283,6 +284,12 @@ impl Answer {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What a refusal says.
+    pub fn reason(&self) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_str(&self.0).ok()?;
+        body["Reason"].as_str().map(str::to_owned)
+    }
 }
 
 #[derive(Serialize)]
@@ -319,6 +326,8 @@ pub struct Record {
     pub told: Option<Told>,
     /// They were written before it, of what was known then; else they are written anew, of `told`.
     pub outputs_are_written: bool,
+    /// What the pipeline's topic hears of it.
+    pub notice: Option<Decided>,
 }
 
 /// Somebody has taken it upon themselves to let one image into one stack, once, whatever its scan says.
@@ -362,6 +371,8 @@ pub struct Stored {
     /// What its outputs are made of, and how far they are.
     pub told: Option<Told>,
     pub progress: Progress,
+    /// What the pipeline's topic is still to hear of its decision.
+    pub notice: Option<Decided>,
 }
 
 /// How far a request is.

@@ -70,7 +70,7 @@ impl Here {
     pub fn of_function(arn: &str) -> Option<Self> {
         let mut parts = arn.split(':');
         let (partition, region, account) = (parts.nth(1)?, parts.nth(1)?, parts.next()?);
-        Some(Self { partition: partition.to_owned(), home: Home { account: account.to_owned(), region: region.to_owned() } })
+        Some(Self { partition: partition.to_owned(), home: Home { account: account.to_owned(), region: region.to_owned(), is_heard: false } })
     }
 }
 

@@ -16,7 +16,7 @@ fn a_finished_basic_scan_is_read_once_and_judged() {
     let mut world = World::default();
     world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "CRITICAL")])]);
     assert_eq!(world.scan_ends("app"), Outcome::Done("BLOCK (1 of CRITICAL: 1)".into()));
-    assert_eq!(world.did, ["ReadHeads", "Look", "ReadPolicies", "PutFacts", "WriteHead", "ReadWaiting"], "findings before the row that refers to them");
+    assert_eq!(world.did, ["ReadHeads", "Look", "ReadDeployed", "PutFacts", "WriteHead", "ReadWaiting", "Index"], "findings before the row that refers to them");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_race_lost_five_times_goes_back_to_the_queue() {
 
 #[test]
 fn whatever_cannot_be_done_is_done_again_and_nothing_is_written() {
-    for broken in ["ReadHeads", "Look", "ReadPolicies", "PutFacts"] {
+    for broken in ["ReadHeads", "Look", "ReadDeployed", "PutFacts"] {
         let mut world = World { broken: vec![(broken, false)], ..World::default() };
         world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
         assert!(matches!(world.scan_ends("app"), Outcome::Redeliver(_)), "{broken}");
