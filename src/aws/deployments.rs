@@ -132,7 +132,8 @@ impl Deployments {
                 let key = [("stack", stack.clone()), ("row", policy_row(hash))].map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
                 let answer = self.client.get_item().table_name(&self.table).set_key(Some(HashMap::from(key))).send().await;
                 // A policy of another version is judged when a deployment asks; it cannot be judged here.
-                let policy = answer.map_err(|error| why(&attempt, &error))?.item.and_then(|item| text(&item, "policy")).and_then(|text| Policy::parse(&text).ok());
+                let policy =
+                    answer.map_err(|error| why(&attempt, &error))?.item.and_then(|item| text(&item, "policy")).and_then(|text| Policy::parse(&text).ok());
                 policies.insert(hash.clone(), policy);
             }
             lives.push(Live {

@@ -196,9 +196,7 @@ impl Verdicts {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
         let put = match expect {
             0 => put.condition_expression("attribute_not_exists(told_version)"),
-            version => put
-                .condition_expression("told_version = :expected")
-                .expression_attribute_values(":expected", AttributeValue::N(version.to_string())),
+            version => put.condition_expression("told_version = :expected").expression_attribute_values(":expected", AttributeValue::N(version.to_string())),
         };
         match put.send().await {
             Ok(_) => Ok(true),

@@ -315,6 +315,11 @@ impl Scene<'_> {
     /// Whether the record is that of this very scene, so that comparing would change nothing.
     pub fn is_weighed(&self, audience: &Audience, announced: &Announced) -> bool {
         let Some(weighed) = &announced.weighed else { return false };
+        // Somebody may have been given ears since.
+        let is_unheard = *audience == Audience::Pipeline && self.alerting.bus && announced.verdict.is_none();
+        if is_unheard && self.head.complete().is_some_and(|(_, settled)| settled) {
+            return false;
+        }
         let same = *weighed == self.weighed(audience, weighed.until) && weighed.until.is_none_or(|until| self.now < until);
         same && announced.unscanned == self.unscanned().map(|state| state.word().to_owned()).filter(|_| !self.lives.is_empty())
     }

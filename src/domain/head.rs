@@ -421,13 +421,20 @@ impl Head {
 /// Something that was learned about an image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum News {
-    Pushed { kind: Kind, tag: Option<String>, at: Option<Timestamp> },
+    Pushed {
+        kind: Kind,
+        tag: Option<String>,
+        at: Option<Timestamp>,
+    },
     PartOf(ImageDigest),
     Scan(Reading),
     ScanEnded(EventCounts),
     ScanAskedFor(AskedFor),
     /// The image was read for the `n`-th time in a row: whether it is read again follows from what was found.
-    WasRead { n: u32, at: Timestamp },
+    WasRead {
+        n: u32,
+        at: Timestamp,
+    },
     /// It will be read then.
     WillBeRead(Timestamp),
 }

@@ -79,6 +79,10 @@ impl About<'_> {
         text
     }
 
+    fn by_policy(&self) -> String {
+        format!(" (the pipeline's policy: {})", self.policy.severity)
+    }
+
     fn everything(&self) -> String {
         format!("Everything: ecr-scan-verifier explain {}@{}", self.head().repository.name, self.head().digest)
     }
@@ -103,24 +107,23 @@ impl About<'_> {
 /// New objections: the image is blocked now, or it was and there are more.
 pub fn findings(about: &About<'_>, kind: NoticeKind, fresh: &[&Finding], judgement: &Judgement<'_>) -> Message {
     let (label, counts) = (about.label(), Counts::of(fresh.iter().copied()));
-    let noun = if fresh.len() == 1 { "finding" } else { "findings" };
+    let (how_many, policy) = (many(fresh.len(), "finding"), about.by_policy());
     let (subject, opening) = match kind {
-        NoticeKind::BlockedNow => (
-            format!("{label} is blocked now: {counts}"),
-            format!("{label} is deployed, and would be blocked now: {} {noun} of {} (severity {}).", fresh.len(), counts, about.policy.severity),
-        ),
+        NoticeKind::BlockedNow => {
+            let verb = if fresh.len() == 1 { "blocks" } else { "block" };
+            (format!("{label} is blocked now: {counts}"), format!("{label} is deployed, and {how_many} {verb} it now{policy}:"))
+        }
         _ => {
             let runs = if about.scene.lives.is_empty() { "" } else { ", which is deployed" };
-            let opening = format!("{} new {noun} of {counts} on {label}{runs} (severity {}).", fresh.len(), about.policy.severity);
-            (format!("{label} has {} new {noun}: {counts}", fresh.len()), opening)
+            (format!("{label} has {}: {counts}", many(fresh.len(), "new finding")), format!("{} on {label}{runs}{policy}:", many(fresh.len(), "new finding")))
         }
     };
     let all = judgement.blocking.len();
-    let before = if all > fresh.len() { format!("\nWith those told of before, {all} block.") } else { String::new() };
-    let text = format!("{opening}\n\n{}{before}\n\n{}", list(fresh), about.place());
+    let before = if all > fresh.len() { format!("\nWith those that were told of before, {all} block.\n") } else { String::new() };
+    let text = format!("{opening}\n\n{}\n{before}\n{}", list(fresh), about.place());
     let mut next = Vec::new();
     if !about.scene.lives.is_empty() {
-        next.push("What runs goes on running. The next deployment of this image is refused; a rollback to it is not.".to_owned());
+        next.push("What runs goes on running. A gate of this policy refuses its next deployment, and no rollback to it.".to_owned());
     }
     next.push("Rebuild with the fix and deploy that, or add an exemption with a reason and a last day.".to_owned());
     next.push(about.everything());
@@ -131,8 +134,9 @@ pub fn findings(about: &About<'_>, kind: NoticeKind, fresh: &[&Finding], judgeme
 /// To a gate's own topic: the envelope in which the original construct tells of a deployment's findings.
 pub fn in_the_originals_form(about: &About<'_>, fresh: &[&Finding], judgement: &Judgement<'_>) -> Message {
     let label = about.label();
-    let opening = format!("{} findings are new since this image was deployed, or since the last message about it:", fresh.len());
-    let more = if judgement.blocking.len() > fresh.len() { format!("\nIn all {} block.", judgement.blocking.len()) } else { String::new() };
+    let is = if fresh.len() == 1 { "is" } else { "are" };
+    let opening = format!("{} {is} new since this image was deployed, or since the last message about it:\n", many(fresh.len(), "finding"));
+    let more = if judgement.blocking.len() > fresh.len() { format!("\n\nIn all {} block.", judgement.blocking.len()) } else { String::new() };
     let text = format!("{opening}\n{}{more}\n\n{}\n\n{}", list(fresh), about.place(), about.everything());
     let plain = format!("Ecr Scan Verifier detected vulnerabilities in {label}\n\n{text}");
     let https = json!({
@@ -160,7 +164,7 @@ pub fn in_the_originals_form(about: &About<'_>, fresh: &[&Finding], judgement: &
 /// Nothing is objected to any more.
 pub fn cleared(about: &About<'_>) -> Message {
     let label = about.label();
-    let text = format!("Nothing blocks {label} any more (severity {}).\n\n{}", about.policy.severity, about.place());
+    let text = format!("Nothing blocks {label} any more{}.\n\n{}", about.by_policy(), about.place());
     about.message(NoticeKind::Cleared, None, "PASS", &format!("{label} is cleared"), &text, &[about.everything()])
 }
 
@@ -185,13 +189,16 @@ pub fn scan_failed(about: &About<'_>, state: &ScanState) -> Message {
 pub fn exemption_ending(about: &About<'_>, ending: &[(&Finding, &Exemption)]) -> Message {
     let label = about.label();
     let first = ending.iter().map(|(_, exemption)| exemption.until).min().map(|day| day.to_string()).unwrap_or_default();
-    let line = |(finding, exemption): &(&Finding, &Exemption)| {
-        format!("{}\n      exempt until {}: {:.200}", finding_line(finding), exemption.until, exemption.reason)
-    };
+    let line =
+        |(finding, exemption): &(&Finding, &Exemption)| format!("{}\n      exempt until {}: {:.200}", finding_line(finding), exemption.until, exemption.reason);
     let shown: Vec<String> = ending.iter().take(LINES).map(line).collect();
     let more = if ending.len() > LINES { format!("\n  and {} more", ending.len() - LINES) } else { String::new() };
-    let noun = if ending.len() == 1 { "finding" } else { "findings" };
-    let text = format!("{} {noun} on {label} will block after {first}, when the exemption ends.\n\n{}{more}\n\n{}", ending.len(), shown.join("\n"), about.place());
+    let text = format!(
+        "{} on {label} will block after {first}, when the exemption ends.\n\n{}{more}\n\n{}",
+        many(ending.len(), "finding"),
+        shown.join("\n"),
+        about.place()
+    );
     let next = ["Rebuild with the fix and deploy that before then, or give the exemption a later day.".to_owned(), about.everything()];
     let worst = ending.iter().map(|(finding, _)| &finding.severity).max();
     about.message(NoticeKind::ExemptionEnding, worst, "PASS", &format!("An exemption ends on {first}: {label}"), &text, &next)
@@ -251,8 +258,12 @@ impl Decided {
 
 /// A gate has refused a deployment, or let one through that it would have refused.
 pub fn decided(request: &Request, decided: &Decided) -> Message {
-    let (stack, label) = (request.stack_name(), format!("{}:{}", request.named.repository, request.named.image));
-    let label = &format!("{label:.400}");
+    let (stack, repository) = (request.stack_name(), &request.named.repository);
+    // Digests in full are below.
+    let label = match request.named.image.as_str() {
+        digest if digest.starts_with("sha256:") => format!("{repository:.256}@{digest:.19}"),
+        tag => format!("{repository:.256}:{tag:.128}"),
+    };
     let text = format!("{:.8000}", decided.text);
     let (subject, text, next) = match decided.kind {
         NoticeKind::BreakGlassUsed => (
@@ -262,9 +273,7 @@ pub fn decided(request: &Request, decided: &Decided) -> Message {
         ),
         NoticeKind::RollbackUnverified => (
             format!("A rollback of {stack} to {label} was not verified"),
-            format!(
-                "{label} was let into the stack {stack} as a rollback, known by what it takes back: whether the stack is rolling back could not be asked."
-            ),
+            format!("{label} was let into the stack {stack} as a rollback, known by what it takes back: whether the stack is rolling back could not be asked."),
             "Allow the function on-deploy cloudformation:DescribeStacks on this stack.",
         ),
         NoticeKind::ScanFailed => (
@@ -304,13 +313,18 @@ fn message(
         "content": { "textType": "client-markdown", "title": subject, "description": format!("```\n{text}\n```"), "nextSteps": next, "keywords": keywords },
         "metadata": { "threadId": thread, "summary": subject, "eventType": kind.word() },
     });
-    let attributes = std::iter::once((Cow::Borrowed("kind"), kind.word().to_owned())).chain(attributes.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
+    let attributes =
+        std::iter::once((Cow::Borrowed("kind"), kind.word().to_owned())).chain(attributes.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
     Message {
         subject: Some(in_ascii(&format!("[ecr-scan-verifier] {subject}"))),
         body: json!({ "default": plain, "email": plain, "https": chat.to_string() }).to_string(),
         attributes: attributes.collect(),
         stacks,
     }
+}
+
+fn many(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn in_ascii(text: &str) -> String {
@@ -330,4 +344,3 @@ fn list(findings: &[&Finding]) -> String {
 fn to_the_second(moment: &str) -> String {
     moment.parse::<jiff::Timestamp>().map_or_else(|_| moment.to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
-

@@ -73,12 +73,10 @@ fn subject(event: &Event) -> Option<Subject> {
         | Event::ImageDeleted { about }
         | Event::ImageArchived { about }
         | Event::ImageRestored { about } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
-        Event::Ours(
-            Ours::LookAgain { digest, repository, .. } | Ours::RestOfRead { digest, repository, .. } | Ours::Announce { digest, repository },
-        ) => Some(Subject::Image(digest.clone(), repository.clone())),
-        Event::Ours(Ours::Timer { request_id, .. } | Ours::Outputs { request_id } | Ours::Notice { request_id }) => {
-            Some(Subject::Request(request_id.clone()))
+        Event::Ours(Ours::LookAgain { digest, repository, .. } | Ours::RestOfRead { digest, repository, .. } | Ours::Announce { digest, repository }) => {
+            Some(Subject::Image(digest.clone(), repository.clone()))
         }
+        Event::Ours(Ours::Timer { request_id, .. } | Ours::Outputs { request_id } | Ours::Notice { request_id }) => Some(Subject::Request(request_id.clone())),
         Event::DeploymentGivenUp { request, .. } => Some(Subject::Request(request.request_id.clone())),
         _ => None,
     }

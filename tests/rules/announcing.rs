@@ -6,7 +6,9 @@ use ecr_scan_verifier::domain::head::Kind;
 use ecr_scan_verifier::domain::outputs::Message;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::scan::Hints;
+use ecr_scan_verifier::domain::protocol::wake::By;
 use ecr_scan_verifier::domain::protocol::{Outcome, Resolved};
+use ecr_scan_verifier::domain::request::{Forward, Glass, OnUnscanned, Request};
 use ecr_scan_verifier::domain::scan::{Answered, ScanSource};
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -57,7 +59,13 @@ fn text(message: &Message) -> String {
     let body: Value = serde_json::from_str(&message.body).unwrap();
     assert_eq!(body["default"], body["email"]);
     let attributes: Vec<String> = message.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    format!("Subject: {}\n\n{}\n\n[{}] stack={:?}", message.subject.as_deref().unwrap_or("-"), body["email"].as_str().unwrap(), attributes.join(" "), message.stacks)
+    format!(
+        "Subject: {}\n\n{}\n\n[{}] stack={:?}",
+        message.subject.as_deref().unwrap_or("-"),
+        body["email"].as_str().unwrap(),
+        attributes.join(" "),
+        message.stacks
+    )
 }
 
 fn chat(message: &Message) -> Value {
@@ -290,7 +298,7 @@ fn an_exemption_that_ends_is_warned_of_once_and_its_finding_told_when_it_has() {
         world.drive(scan.telling(world.alerting.clone()));
         std::mem::take(&mut world.told)
     };
-    world.scans("app", [complete(ScanSource::Basic, 50, &[xz()])]);
+    world.scans("app", [complete(ScanSource::Basic, 195, &[xz()])]);
     // It is 2027-01-15 08:00 UTC in this world at first: less than a week before.
     let warned = scan(&mut world);
     assert_eq!(warned.len(), 1);
@@ -363,4 +371,91 @@ fn findings_that_change_while_nobody_seems_to_deploy_the_image_are_looked_at_onc
     world.now += 90;
     world.scan_with("app", Hints { announce: true, can_wait: true, ..Hints::default() });
     assert_eq!(world.kinds(), [NoticeKind::BlockedNow]);
+}
+
+#[test]
+fn decisions_that_somebody_should_know_of_are_told_once() {
+    let is_told = |world: &mut World| {
+        for request_id in std::mem::take(&mut world.notices) {
+            assert!(matches!(world.tells(&request_id), Outcome::Done(_)));
+            assert!(matches!(world.tells(&request_id), Outcome::Done(_)), "a message that comes twice finds nothing to tell");
+        }
+        std::mem::take(&mut world.told)
+    };
+    let heard = || World { alerting: alerting(AlertOptions::default()), ..World::default() };
+    let mut texts = Vec::new();
+
+    let mut world = heard();
+    world.scans("app", [complete(ScanSource::Basic, 50, &[xz()])]);
+    world.deploys(create("app"));
+    texts.extend(is_told(&mut world));
+
+    let mut world = heard();
+    world.scans("app", [status("FAILED")]);
+    world.deploys(create("app"));
+    texts.extend(is_told(&mut world));
+
+    let mut world = heard();
+    world.scans("app", [status("IN_PROGRESS")]);
+    world.deploys(create("app"));
+    world.now += 2000;
+    world.wakes("request-1", By::Sweep);
+    texts.extend(is_told(&mut world));
+
+    let mut world = heard();
+    world.scans("app", [complete(ScanSource::Basic, 50, &[xz()])]);
+    let request = create("app");
+    world.glass = Some(Glass {
+        stack_id: request.stack_id.clone(),
+        repository: repository(),
+        digest: digest("app"),
+        reason: "INC-4711: the old version is worse".into(),
+        until: at(1000),
+    });
+    world.deploys(request);
+    texts.extend(is_told(&mut world));
+
+    let mut world = heard();
+    world.broken = vec![("ReadStack", true)];
+    let request = Request { old_properties_hash: Some("new".into()), ..update("app") };
+    world.forward = Some(Forward { properties_hash: "new".into(), old_properties_hash: Some(request.properties_hash.clone()), at: at(50) });
+    world.scans("app", [complete(ScanSource::Basic, 50, &[xz()])]);
+    world.deploys(request);
+    texts.extend(is_told(&mut world));
+
+    let mut world = heard();
+    world.scans("app", [status("UNSUPPORTED_IMAGE")]);
+    world.deploys(asking(create("app"), |gate| gate.on_unscanned = OnUnscanned::Warn));
+    texts.extend(is_told(&mut world));
+
+    let kinds: Vec<&str> = texts.iter().map(|(kind, _)| kind.word()).collect();
+    assert_eq!(kinds, ["deployment-blocked", "deployment-blocked", "deployment-blocked", "break-glass-used", "rollback-unverified", "scan-failed"]);
+    golden("alerts_of_decisions", &texts.iter().map(|(_, message)| text(message)).collect::<Vec<_>>().join("\n\n----\n\n"));
+}
+
+#[test]
+fn what_was_to_be_expected_is_told_to_nobody() {
+    let clean = || complete(ScanSource::Basic, 50, &[]);
+    let mut world = World { alerting: alerting(AlertOptions::default()), ..World::default() };
+    world.scans("app", [clean()]);
+    world.deploys(create("app"));
+    let mut refused = World { alerting: alerting(AlertOptions::default()), ..World::default() };
+    refused.deploys(Request { gate: Err("no repository".into()), ..create("app") });
+    let mut unheard = World::default();
+    unheard.scans("app", [complete(ScanSource::Basic, 50, &[xz()])]);
+    unheard.deploys(create("app"));
+    for world in [world, refused, unheard] {
+        assert!(world.notices.is_empty() && world.told.is_empty(), "{:?}", world.did);
+    }
+}
+
+#[test]
+fn a_gate_whose_own_topic_is_the_pipelines_has_said_it_already() {
+    let mut world = World { alerting: alerting(AlertOptions::default()), ..World::default() };
+    world.scans("app", [complete(ScanSource::Basic, 50, &[xz()])]);
+    let outputs = ecr_scan_verifier::domain::outputs::Outputs { topic_arn: Some(TOPIC.into()), ..Default::default() };
+    world.deploys(asking(create("app"), |gate| gate.outputs = Some(outputs)));
+    assert_eq!(world.to_write.len(), 1);
+    world.tells("request-1");
+    assert!(world.told.is_empty());
 }

@@ -435,7 +435,17 @@ impl World {
                 }
                 self.requests.insert(
                     id,
-                    Stored { request: *request, url: Some(url), due, stage: Stage::Open, images: Some(images), timer: 1, told, progress: Progress::default(), notice: None },
+                    Stored {
+                        request: *request,
+                        url: Some(url),
+                        due,
+                        stage: Stage::Open,
+                        images: Some(images),
+                        timer: 1,
+                        told,
+                        progress: Progress::default(),
+                        notice: None,
+                    },
                 );
                 Saw::Done
             }

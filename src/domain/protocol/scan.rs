@@ -5,8 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::deploy::Home;
 use super::announce::{self, Announce};
+use super::deploy::Home;
 use super::remember::{self, Remember};
 use super::wake::{By, Wake};
 use super::{Depth, Do, Outcome, PageToken, Protocol, Saw, Why};
