@@ -1,3 +1,5 @@
+export * from './alarm-options';
+export * from './alert-on';
 export * from './ecr-scan-pipeline';
 export * from './ecr-scan-verifier';
 export * from './on-unscanned';
