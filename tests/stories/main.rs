@@ -5,6 +5,7 @@
 #[path = "../local/mod.rs"]
 mod local;
 
+mod alerts;
 mod faults;
 mod harness;
 mod images;
