@@ -11,6 +11,7 @@ pub mod outputs;
 pub mod queue;
 pub mod requests;
 pub mod verdicts;
+pub mod walks;
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +38,10 @@ pub struct Settings {
     pub scan_queue_url: String,
     pub findings_bucket: String,
     pub policy: Policy,
+    /// Whether the daily walk goes through the whole registry, or through what is deployed alone.
+    pub sweeps_registry: bool,
+    /// So many deployed images are scanned again a day, under basic scanning.
+    pub daily_rescans: u32,
     /// The one origin, besides CloudFormation's own, to which an answer may go. Tests alone set it.
     pub test_answer_origin: Option<String>,
 }
@@ -49,7 +54,13 @@ impl Settings {
             Some(text) => Policy::parse(&text).map_err(|error| format!("PIPELINE_POLICY: {error}"))?,
             None => Policy::default(),
         };
+        let daily_rescans = match look_up("DAILY_RESCANS") {
+            Some(text) => text.parse().map_err(|_| format!("DAILY_RESCANS is `{text}`, expected a whole number from 0"))?,
+            None => 0,
+        };
         Ok(Self {
+            sweeps_registry: text("SWEEPS") == "registry",
+            daily_rescans,
             pipeline: look_up("PIPELINE").ok_or("PIPELINE is not set: the construct sets it")?,
             verdicts_table: text("VERDICTS_TABLE"),
             requests_table: text("REQUESTS_TABLE"),
@@ -84,6 +95,7 @@ pub struct Aws {
     pub verdicts: verdicts::Verdicts,
     pub requests: requests::Requests,
     pub deployments: deployments::Deployments,
+    pub walks: walks::Walks,
     pub queue: queue::Queue,
     pub stacks: cloudformation::Stacks,
     pub answers: cloudformation::Answers,
@@ -109,7 +121,8 @@ impl Aws {
             inspector: inspector::Inspector::new(config),
             verdicts: verdicts::Verdicts::new(dynamo.clone(), config, &settings),
             requests: requests::Requests::new(dynamo.clone(), &settings),
-            deployments: deployments::Deployments::new(dynamo, &settings),
+            deployments: deployments::Deployments::new(dynamo.clone(), &settings),
+            walks: walks::Walks::new(dynamo, &settings),
             queue: queue::Queue::new(config, &settings),
             stacks: cloudformation::Stacks::new(config),
             answers: cloudformation::Answers::new(),

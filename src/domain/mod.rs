@@ -13,3 +13,4 @@ pub mod protocol;
 pub mod request;
 pub mod response_url;
 pub mod scan;
+pub mod walk;
