@@ -37,7 +37,7 @@ pub async fn on_sweep(event: &Value, aws: &Aws, here: &Here) -> Result<(), Handl
     match tick::read(event).map_err(HandlerError::UnreadableEvent)? {
         Tick::Minute => {
             // Those who wait come first.
-            let swept = end_waits(aws, &here.home).await;
+            let swept = Box::pin(end_waits(aws, &here.home)).await;
             Box::pin(walk::go_on(aws, until)).await;
             swept
         }

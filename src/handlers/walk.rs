@@ -308,7 +308,7 @@ impl<'a> Pace<'a> {
                     walk.found.never_judged += 1;
                     look.push(image.digest);
                 }
-                ForImage::Remember => match self.remember(&here.repository, &image).await {
+                ForImage::Remember => match Box::pin(self.remember(&here.repository, &image)).await {
                     Ok(remembered) => {
                         failed = 0;
                         walk.found.remembered += u64::from(remembered != Remembered::Nothing);
@@ -349,10 +349,10 @@ impl<'a> Pace<'a> {
         for (digest, news) in together {
             let head = self.aws.verdicts.heads(repository, std::slice::from_ref(&digest)).await?.into_iter().next().flatten();
             let policies = vec![self.aws.settings.policy.clone()];
-            drive(Remember::new(repository, &digest, head, news, policies), self.aws).await.map_err(why)?;
+            Box::pin(drive(Remember::new(repository, &digest, head, news, policies), self.aws)).await.map_err(why)?;
         }
         for step in then {
-            push::carry_out(step, repository, self.aws).await.map_err(why)?;
+            Box::pin(push::carry_out(step, repository, self.aws)).await.map_err(why)?;
         }
         Ok(match is {
             Resolved::Image(_) => Remembered::Image,
