@@ -1,6 +1,6 @@
 //! The Deployments table: which resource deploys which image, and what it was answered.
 //!
-//! IAM: `dynamodb:Query` on the table and on its index `by-digest`, `GetItem`, `UpdateItem`. (What is admitted is written
+//! IAM: `dynamodb:Query` on the table and on its indexes `by-digest` and `live`, `GetItem`, `UpdateItem`. (What is admitted is written
 //! together with the request: [`super::requests`].)
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +24,8 @@ use crate::domain::scan::FactsHash;
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// The row that says which request of a resource was let through last.
 pub(super) const NEWEST: &str = "newest";
+/// The attribute, its value, and the index of what is deployed now: rows lose it when they are replaced or removed.
+pub(super) const LIVE: &str = "live";
 /// Between a rollback and what it takes back lie no more decisions than this.
 const DECISIONS: i32 = 10;
 /// So many different policies are read for one image; what lives under more is judged when a deployment asks.
@@ -42,6 +44,25 @@ pub struct Deployment {
     pub image: String,
     pub state: String,
     pub since: String,
+}
+
+/// A row that says: this image is deployed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRow {
+    pub stack_key: String,
+    pub digest: ImageDigest,
+    pub repository: Repository,
+    /// Tag or digest, as the template names it.
+    pub image: String,
+    pub since: String,
+    pub asked_at: Option<Timestamp>,
+}
+
+impl LiveRow {
+    /// Stack and logical id.
+    pub fn resource(&self) -> Option<(&str, &str)> {
+        self.stack_key.rsplit_once('#')
+    }
 }
 
 impl Deployments {
@@ -171,6 +192,36 @@ impl Deployments {
         items.map_err(|error| why(format!("read who deploys {digest}"), &error))
     }
 
+    /// Everything that is deployed now, in the order of the digests, from `page` on, and where it goes on. Behind the table by a
+    /// moment, since it is an index.
+    pub async fn live(&self, page: Option<&str>, at_once: i32) -> Result<(Vec<LiveRow>, Option<String>), Why> {
+        let attempt = "read what is deployed";
+        let start = page.map(key_of_page).transpose().map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(LIVE)
+            .limit(at_once)
+            .key_condition_expression("#live = :live")
+            .expression_attribute_names("#live", LIVE)
+            .expression_attribute_values(":live", AttributeValue::S(LIVE.to_owned()))
+            .set_exclusive_start_key(start);
+        let answer = query.send().await.map_err(|error| why(attempt, &error))?;
+        let live = |item: HashMap<String, AttributeValue>| {
+            Some(LiveRow {
+                stack_key: text(&item, "stack")?,
+                digest: text(&item, "digest")?.parse().ok()?,
+                repository: text(&item, "repository")?.parse().ok()?,
+                image: text(&item, "image").unwrap_or_default(),
+                since: text(&item, "since").unwrap_or_default(),
+                asked_at: moment(&item, "asked_at"),
+            })
+        };
+        let rows = answer.items.unwrap_or_default().into_iter().map(|item| live(item).ok_or_else(|| missing(attempt, "image in a row")));
+        Ok((rows.collect::<Result<_, _>>()?, answer.last_evaluated_key.as_ref().map(page_of_key)))
+    }
+
     /// What somebody has broken the glass for, if it has not been used. Whether its time is up is for the reader to say.
     pub async fn glass(&self, stack_id: &str, repository: &Repository, digest: &ImageDigest) -> Result<Option<Glass>, Why> {
         let attempt = format!("read whether the glass was broken for {digest}");
@@ -230,7 +281,8 @@ impl Deployments {
                 .update_item()
                 .table_name(&self.table)
                 .set_key(Some(HashMap::from(key(&row))))
-                .update_expression("SET #state = :removed, #until = :now")
+                .update_expression("SET #state = :removed, #until = :now REMOVE #live")
+                .expression_attribute_names("#live", LIVE)
                 // Made anew while this goes on, it is not this Delete's.
                 .condition_expression("asked_at <= :asked_at")
                 .expression_attribute_values(":asked_at", milliseconds(asked_at))
@@ -246,6 +298,17 @@ impl Deployments {
         }
         Ok(())
     }
+}
+
+/// Where a list goes on, as text. All keys of these tables are texts.
+pub(super) fn page_of_key(key: &HashMap<String, AttributeValue>) -> String {
+    let texts: BTreeMap<&str, &str> = key.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_s().ok()?.as_str()))).collect();
+    serde_json::to_string(&texts).expect("texts are JSON")
+}
+
+pub(super) fn key_of_page(page: &str) -> Result<HashMap<String, AttributeValue>, serde_json::Error> {
+    let texts: BTreeMap<String, String> = serde_json::from_str(page)?;
+    Ok(texts.into_iter().map(|(name, value)| (name, AttributeValue::S(value))).collect())
 }
 
 /// The row that keeps the data last answered for these properties.

@@ -11,6 +11,7 @@ pub mod outputs;
 pub mod queue;
 pub mod requests;
 pub mod verdicts;
+pub mod walks;
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +42,10 @@ pub struct Settings {
     /// Whom the pipeline tells, and of what.
     pub alerting: Alerting,
     pub event_bus: Option<String>,
+    /// Whether the daily walk goes through the whole registry, or through what is deployed alone.
+    pub sweeps_registry: bool,
+    /// So many deployed images are scanned again a day, under basic scanning.
+    pub daily_rescans: u32,
     /// The one origin, besides CloudFormation's own, to which an answer may go. Tests alone set it.
     pub test_answer_origin: Option<String>,
 }
@@ -56,7 +61,13 @@ impl Settings {
         let options = look_up("ALERTS").map(|text| AlertOptions::parse(&text).map_err(|error| format!("ALERTS: {error}"))).transpose()?;
         let set = |name: &str| look_up(name).filter(|value| !value.is_empty());
         let event_bus = set("EVENT_BUS");
+        let daily_rescans = match look_up("DAILY_RESCANS") {
+            Some(text) => text.parse().map_err(|_| format!("DAILY_RESCANS is `{text}`, expected a whole number from 0"))?,
+            None => 0,
+        };
         Ok(Self {
+            sweeps_registry: text("SWEEPS") == "registry",
+            daily_rescans,
             pipeline: look_up("PIPELINE").ok_or("PIPELINE is not set: the construct sets it")?,
             verdicts_table: text("VERDICTS_TABLE"),
             requests_table: text("REQUESTS_TABLE"),
@@ -93,6 +104,7 @@ pub struct Aws {
     pub verdicts: verdicts::Verdicts,
     pub requests: requests::Requests,
     pub deployments: deployments::Deployments,
+    pub walks: walks::Walks,
     pub queue: queue::Queue,
     pub stacks: cloudformation::Stacks,
     pub answers: cloudformation::Answers,
@@ -118,7 +130,8 @@ impl Aws {
             inspector: inspector::Inspector::new(config),
             verdicts: verdicts::Verdicts::new(dynamo.clone(), config, &settings),
             requests: requests::Requests::new(dynamo.clone(), &settings),
-            deployments: deployments::Deployments::new(dynamo, &settings),
+            deployments: deployments::Deployments::new(dynamo.clone(), &settings),
+            walks: walks::Walks::new(dynamo, &settings),
             queue: queue::Queue::new(config, &settings),
             stacks: cloudformation::Stacks::new(config),
             answers: cloudformation::Answers::new(),

@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::deployments::{NEWEST, data_row, policy_row};
+use super::deployments::{LIVE, NEWEST, data_row, policy_row};
 use super::{Settings, missing, why};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::outputs::{Progress, Told};
@@ -552,6 +552,7 @@ impl Requests {
             item.insert("repository".into(), AttributeValue::S(repository.arn()));
             item.insert("of".into(), AttributeValue::S(root.to_string()));
             item.insert("state".into(), AttributeValue::S("admitted".to_owned()));
+            item.insert(LIVE.into(), AttributeValue::S(LIVE.to_owned()));
             item.insert("asked_at".into(), milliseconds(request.asked_at));
             item.insert("image".into(), AttributeValue::S(request.named.image.clone()));
             item.insert("since".into(), AttributeValue::S(record.decided_at.to_string()));
@@ -576,7 +577,8 @@ impl Requests {
         let update = Update::builder()
             .table_name(&self.deployments)
             .set_key(Some(self.row(request, row.to_owned())))
-            .update_expression("SET #state = :replaced, #until = :now")
+            .update_expression("SET #state = :replaced, #until = :now REMOVE #live")
+            .expression_attribute_names("#live", LIVE)
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#until", "until")
             .expression_attribute_values(":replaced", AttributeValue::S("replaced".to_owned()))
@@ -657,7 +659,7 @@ pub(super) fn text(item: &HashMap<String, AttributeValue>, name: &str) -> Option
     item.get(name).and_then(|value| value.as_s().ok()).cloned()
 }
 
-fn number(item: &HashMap<String, AttributeValue>, name: &str) -> Option<i64> {
+pub(super) fn number(item: &HashMap<String, AttributeValue>, name: &str) -> Option<i64> {
     item.get(name).and_then(|value| value.as_n().ok())?.parse().ok()
 }
 

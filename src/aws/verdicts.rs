@@ -2,7 +2,7 @@
 //! found; and what was told of an image, to whom.
 //!
 //! IAM: `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem` on the table; `s3:GetObject`, `PutObject` on the findings
-//! bucket, where findings go that are too large for an item. Who runs `explain` needs `dynamodb:Query` on the table besides.
+//! bucket, where findings go that are too large for an item; `dynamodb:Query` on the index `heads-by-repository` for the walk. Who runs `explain` needs `dynamodb:Query` on the table besides.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufWriter, Read};
@@ -21,13 +21,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
+use super::deployments::{key_of_page, page_of_key};
+use super::requests::text;
 use super::{Settings, missing, why};
 use crate::domain::alert::{Announced, Key, Notice, Weighed};
 use crate::domain::head::Head;
 use crate::domain::image::{ImageDigest, Repository, sha256_hex};
 use crate::domain::index::{self, SHELVES};
 use crate::domain::protocol::{PageToken, Why};
-use crate::domain::scan::{Facts, FactsHash, Report};
+use crate::domain::scan::{Facts, FactsHash, Report, ScanState};
 
 /// DynamoDB takes 400 KB an item, names and keys included; beyond this the findings go to S3.
 const INLINE_BYTES: usize = 300_000;
@@ -37,6 +39,10 @@ const UNPACKED_BYTES: u64 = 512 << 20;
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// What somebody was told is kept for so long after the last time.
 const TOLD: SignedDuration = SignedDuration::from_hours(24 * 400);
+/// What is recorded of an image that has been deleted stays for so long, for whoever asks what became of it.
+const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// DynamoDB reads so many keys at once, and ECR takes no more digests in one call.
+const PAGE: i32 = 100;
 /// DynamoDB may leave keys of a batch unread, under load.
 const BATCH_TRIES: usize = 5;
 
@@ -118,10 +124,31 @@ impl Verdicts {
         items.into_iter().map(|item| head(item, &attempt)).collect()
     }
 
+    /// The images of a repository of which something is recorded, in the order of their digests, from `page` on, and where it goes
+    /// on. Behind the table by a moment, since it is an index.
+    pub async fn recorded(&self, repository: &Repository, page: Option<&str>) -> Result<(Vec<ImageDigest>, Option<String>), Why> {
+        let attempt = format!("read what is recorded of {}", repository.name);
+        let start = page.map(key_of_page).transpose().map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("heads-by-repository")
+            .limit(PAGE)
+            .key_condition_expression("#repository = :repository")
+            .expression_attribute_names("#repository", "repository")
+            .expression_attribute_values(":repository", AttributeValue::S(repository.arn()))
+            .set_exclusive_start_key(start);
+        let answer = query.send().await.map_err(|error| why(&attempt, &error))?;
+        let digest = |item: Item| text(&item, "digest").and_then(|digest| digest.parse().ok()).ok_or_else(|| missing(&attempt, "digest in a row"));
+        let digests = answer.items.unwrap_or_default().into_iter().map(digest).collect::<Result<_, _>>()?;
+        Ok((digests, answer.last_evaluated_key.as_ref().map(page_of_key)))
+    }
+
     /// Writes a head if the row is still the one that was read; `expect` 0: if there is none.
     pub async fn write_head(&self, expect: u64, head: &Head) -> Result<Written, Why> {
         let attempt = format!("write the verdict of {}", head.digest);
-        let item = to_item(head).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+        let item = head_item(head, Timestamp::now()).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
         let put = self
             .client
             .put_item()
@@ -431,6 +458,18 @@ struct Told {
     lease_until: Option<Timestamp>,
 }
 
+/// The row of a head: besides itself, the key of the index by which a repository's heads are found; and, once the image has
+/// been deleted, the end of the row. Is the image back, it is written without.
+fn head_item(head: &Head, now: Timestamp) -> serde_dynamo::Result<Item> {
+    let mut item: Item = to_item(head)?;
+    item.insert("repository".into(), AttributeValue::S(head.repository.arn()));
+    if head.state() == ScanState::Deleted {
+        let gone_at = now.saturating_add(DELETED_KEPT).unwrap_or(Timestamp::MAX).as_second();
+        item.insert("ttl".into(), AttributeValue::N(gone_at.to_string()));
+    }
+    Ok(item)
+}
+
 fn head_key(repository: &Repository, digest: &ImageDigest) -> Item {
     key(digest, repository.arn())
 }
@@ -500,9 +539,27 @@ mod tests {
         let child = Child { digest: ImageDigest::of(b"child"), platform: "linux/arm64/v8".into() };
         let news = News::Pushed { kind: Kind::Index(vec![child]), tag: Some("1.4.2".into()), at: Some(Timestamp::UNIX_EPOCH) };
         let Change::Write(written) = merge(None, &digest, &repository(), &[news], &[]) else { panic!("a new row is written") };
-        let item = to_item(&*written).unwrap();
+        let item = head_item(&written, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(item.get("item"), Some(&AttributeValue::S(repository().arn())), "the range key is the repository");
         assert_eq!(*written, head(item, "read").unwrap());
+    }
+
+    #[test]
+    fn the_row_of_a_deleted_image_ends_and_comes_back_with_it() {
+        let digest = ImageDigest::of(b"image");
+        let read = |what: Answered, second: i64| {
+            let read_at = Timestamp::from_second(second).unwrap();
+            News::Scan(understand(Answer { source: ScanSource::Basic, what, coverage: None, pushed_at: None, read_at }))
+        };
+        let written = |old: Option<&Head>, news: News| match merge(old, &digest, &repository(), &[news], &[]) {
+            Change::Write(head) => *head,
+            Change::Same => panic!("it is news"),
+        };
+        let deleted = written(None, read(Answered::NoImage, 50));
+        let ends = head_item(&deleted, Timestamp::UNIX_EPOCH).unwrap().remove("ttl");
+        assert_eq!(ends, Some(AttributeValue::N((30 * 24 * 3600).to_string())));
+        let back = written(Some(&deleted), read(Answered::NoScan, 60));
+        assert_eq!(head_item(&back, Timestamp::UNIX_EPOCH).unwrap().get("ttl"), None);
     }
 
     #[test]
@@ -513,7 +570,7 @@ mod tests {
         let tag = |n: i64| News::Pushed { kind: Kind::Unknown, tag: Some(format!("{n}-{}", "t".repeat(120))), at: Timestamp::from_second(n).ok() };
         news.extend((0..30).map(tag));
         let Change::Write(index) = merge(None, &digest, &repository(), &news, &[]) else { panic!() };
-        let total = |head: &Head| size(&AttributeValue::M(to_item(head).unwrap()));
+        let total = |head: &Head| size(&AttributeValue::M(head_item(head, Timestamp::UNIX_EPOCH).unwrap()));
         assert!(total(&index) <= 6 * 1024, "{} bytes", total(&index));
         assert!(index.tags.len() <= 5, "long tags make way");
     }
@@ -539,7 +596,7 @@ mod tests {
         news.push(News::Scan(understand(answer)));
         let policies: Vec<Policy> = (0..10).map(|n| Policy::from_words(None, Some("HIGH"), [format!("CVE-{n}")]).unwrap()).collect();
         let Change::Write(head) = merge(None, &digest, &repository(), &news, &policies) else { panic!("a new row is written") };
-        let bytes = size(&AttributeValue::M(to_item(&*head).unwrap()));
+        let bytes = size(&AttributeValue::M(head_item(&head, Timestamp::UNIX_EPOCH).unwrap()));
         assert_eq!((head.parents.len(), head.verdicts.len()), (20, 8));
         assert!(bytes <= 4096, "{bytes} bytes");
     }

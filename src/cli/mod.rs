@@ -8,6 +8,8 @@ pub mod judge;
 pub mod read_event;
 #[cfg(feature = "aws")]
 pub mod waiters;
+#[cfg(feature = "aws")]
+pub mod who_has;
 
 /// What a command has to say, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,3 +16,4 @@ pub mod protocol;
 pub mod request;
 pub mod response_url;
 pub mod scan;
+pub mod walk;

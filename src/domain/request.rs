@@ -276,6 +276,13 @@ impl Answer {
         })
     }
 
+    /// The answer to a request that asks for no image.
+    pub fn success(physical_id: &str, stack_id: &str, request_id: &str, logical_id: &str) -> Self {
+        let body =
+            Body { status: "SUCCESS", reason: None, physical_resource_id: physical_id, stack_id, request_id, logical_resource_id: logical_id, data: None };
+        Self(serde_json::to_string(&body).expect("texts are JSON"))
+    }
+
     /// An answer that was stored before.
     pub fn stored(bytes: String) -> Self {
         Self(bytes)

@@ -49,7 +49,7 @@ pub async fn given_up(asked: &deployment::Request, why: &str, aws: &Aws, here: &
 }
 
 /// Where the answer goes: only to CloudFormation's bucket of this very region.
-fn place_of_answer<'a>(asked: &'a deployment::Request, aws: &Aws, here: &Here) -> Result<&'a ResponseUrl, BadResponseUrl> {
+pub(super) fn place_of_answer<'a>(asked: &'a deployment::Request, aws: &Aws, here: &Here) -> Result<&'a ResponseUrl, BadResponseUrl> {
     let url = asked.answer_to(aws.settings.test_answer_origin.as_deref())?;
     if url.is_of_another_region(&here.home.region) { Err(BadResponseUrl::ForeignHost) } else { Ok(url) }
 }
