@@ -216,6 +216,11 @@ impl Reason {
         lines.collect::<Vec<_>>().join("\n")
     }
 
+    /// The whole text, as far as an answer to CloudFormation takes it.
+    pub fn text(&self) -> String {
+        self.fit(ANSWER_BYTES)
+    }
+
     /// As many lines of the list as fit into `bytes` of JSON text, at most 20; cut on a character if not even the rest fits.
     fn fit(&self, bytes: usize) -> String {
         let fits = |text: &str| encoded_len(text) <= bytes;

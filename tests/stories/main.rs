@@ -5,6 +5,7 @@
 #[path = "../local/mod.rs"]
 mod local;
 
+mod direct;
 mod faults;
 mod harness;
 mod images;
