@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::head::Child;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
-use super::outputs::{Outputs, Progress, Told};
+use super::outputs::{Outputs, Progress, Scanned, Told};
 use super::policy::Policy;
 use super::response_url::ResponseUrl;
 
@@ -324,6 +324,9 @@ pub struct Record {
     pub told: Option<Told>,
     /// They were written before it, of what was known then; else they are written anew, of `told`.
     pub outputs_are_written: bool,
+    /// For the history: the digest that was asked for, where it was known, and what was known of each image that was judged.
+    pub digest: Option<ImageDigest>,
+    pub known: Vec<Scanned>,
 }
 
 /// Somebody has taken it upon themselves to let one image into one stack, once, whatever its scan says.

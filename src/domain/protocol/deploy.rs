@@ -928,13 +928,19 @@ impl Deploy {
             glass,
             told: None,
             outputs_are_written: false,
+            digest: None,
+            known: Vec::new(),
         })
     }
 
     fn record(&mut self, record: Record) -> Do {
+        let now = record.decided_at;
         self.verdict = record.verdict.clone();
         let outputs_are_written = self.known.progress.is_some() && record.admitted.is_some();
-        let record = Box::new(Record { told: self.known.told.take(), outputs_are_written, ..record });
+        let known = self.known.counted.as_ref().map(|images| self.scanned(images, now)).unwrap_or_default();
+        let admitted = record.admitted.as_ref().and_then(|admission| admission.data.image_digest.parse().ok());
+        let digest = admitted.or_else(|| self.digest());
+        let record = Box::new(Record { told: self.known.told.take(), outputs_are_written, digest, known, ..record });
         match self.run {
             Run::Delivered | Run::GivenUp { .. } => {
                 self.doing = Doing::Recording(record.clone());
@@ -1068,9 +1074,9 @@ impl Deploy {
         self.request.gate.as_ref().is_ok_and(|gate| gate.outputs.is_some())
     }
 
-    /// What was judged, for whoever writes the outputs.
-    fn tell(&mut self, images: &Counted, verdict: &str, objection: Option<String>, now: Timestamp) {
-        let Ok(gate) = &self.request.gate else { return };
+    /// What is known of each image that has a complete result.
+    fn scanned(&self, images: &Counted, now: Timestamp) -> Vec<Scanned> {
+        let Ok(gate) = &self.request.gate else { return Vec::new() };
         let scanned = images.images.iter().filter_map(|image| {
             let (result, _) = self.head(&image.digest)?.complete()?;
             let judged = self.facts(&image.digest).flatten().map(|facts| judge(facts.findings(), &gate.policy, &gate.repository.name, now).counts);
@@ -1083,7 +1089,13 @@ impl Deploy {
                 facts: result.facts.clone(),
             })
         });
-        let images_told = scanned.collect();
+        scanned.collect()
+    }
+
+    /// What was judged, for whoever writes the outputs.
+    fn tell(&mut self, images: &Counted, verdict: &str, objection: Option<String>, now: Timestamp) {
+        let Ok(gate) = &self.request.gate else { return };
+        let images_told = self.scanned(images, now);
         let is_strict = gate.outputs.as_ref().is_some_and(|outputs| outputs.strict);
         // What blocks is refused at once, and waits for no output.
         let waits_for_them = is_strict && !(verdict == "BLOCK" && gate.on_block == OnBlock::Fail);

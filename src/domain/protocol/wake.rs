@@ -129,7 +129,8 @@ impl Wake {
 
     /// Answers from the item alone.
     fn refuse(&mut self, stored: &Stored, reason: Reason, verdict: &str, now: Timestamp) -> Do {
-        let record = Record::refused(&stored.request, reason, verdict, now);
+        let digest = stored.images.as_ref().map(|images| images.digest.clone());
+        let record = Record { digest, ..Record::refused(&stored.request, reason, verdict, now) };
         self.at = At::Claiming(stored.url.clone(), record.answer.clone());
         Do::Claim { request: Box::new(stored.request.clone()), record: Box::new(record) }
     }
@@ -164,6 +165,8 @@ impl Record {
             glass: None,
             told: None,
             outputs_are_written: false,
+            digest: None,
+            known: Vec::new(),
         }
     }
 }
