@@ -26,7 +26,7 @@ import * as subscriptions from 'aws-cdk-lib/aws-sns-subscriptions';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { Construct } from 'constructs';
-import { EcrScanPipeline, EcrScanVerifier, SbomOutput, ScanConfig, ScanLogsOutput, Severity } from '../src';
+import { AlertOn, EcrScanPipeline, EcrScanVerifier, SbomOutput, ScanConfig, ScanLogsOutput, Severity } from '../src';
 
 const withoutBootstrapCheck = (): DefaultStackSynthesizer => new DefaultStackSynthesizer({ generateBootstrapVersionRule: false });
 
@@ -34,15 +34,20 @@ class PipelineStack extends Stack {
   constructor(scope: Construct, id: string, pipelineName: string, architecture: lambda.Architecture, withKey = false) {
     super(scope, id, { synthesizer: withoutBootstrapCheck(), description: 'ecr-scan-verifier: hears of pushes and scans, remembers verdicts' });
     const encryptionKey = withKey ? new kms.Key(this, 'Key', { removalPolicy: RemovalPolicy.DESTROY }) : undefined;
+    const alertTopic = new sns.Topic(this, 'Alerts', { masterKey: encryptionKey });
     const pipeline = new EcrScanPipeline(this, 'Pipeline', {
       pipelineName,
       architecture,
       severityThreshold: Severity.HIGH,
+      alertTopic,
+      alertOn: AlertOn.DEPLOYED,
+      backfill: false, // until on-sweep answers it
       encryptionKey,
       removalPolicy: RemovalPolicy.DESTROY, // a demo leaves nothing behind
     });
 
     new CfnOutput(this, 'PipelineName', { value: pipeline.pipelineName });
+    new CfnOutput(this, 'AlertTopicArn', { value: alertTopic.topicArn });
     new CfnOutput(this, 'OnDeployFunctionArn', { value: pipeline.onDeployFunctionArn });
     for (const lane of ['Push', 'Scan', 'Findings']) {
       for (const kind of ['Queue', 'DeadLetters']) {

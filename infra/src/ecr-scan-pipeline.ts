@@ -1,9 +1,14 @@
-import { RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as sns from 'aws-cdk-lib/aws-sns';
 import { Construct, IConstruct } from 'constructs';
+import { AlertOn } from './alert-on';
+import { alertsText, checkAlerts } from './internal/alerts';
+import { createBackfill } from './internal/backfill';
 import { checkArchitecture } from './internal/binaries';
+import { checkDailyRescans } from './internal/checks';
 import { checkPipelineName, functionArn } from './internal/names';
 import { createParts } from './internal/parts';
 import { checkPolicy, policyText } from './internal/policy';
@@ -90,6 +95,72 @@ export interface EcrScanPipelineProps extends PolicyOptions {
   readonly breakGlassRole?: iam.IRole;
 
   /**
+   * Hears alerts: new findings that block an image after its deployment, scans that fail, gates that refuse.
+   *
+   * on-scan may publish there, and may use the topic's key where the app knows it. Each finding is told once. A topic that
+   * is imported without its key, or whose key is another account's, has to let the role of on-scan use the key by itself.
+   *
+   * @default - nobody, besides the `vulnsNotificationTopic` of each gate
+   */
+  readonly alertTopic?: sns.ITopic;
+
+  /**
+   * Which images alerts are about. Only with `alertTopic`.
+   *
+   * @default AlertOn.DEPLOYED
+   */
+  readonly alertOn?: AlertOn;
+
+  /**
+   * Raises no alert for a finding below this severity, although the policy objects to it. Only with `alertTopic`.
+   *
+   * `Severity.UNDEFINED` and `Severity.UNTRIAGED` have no place in the order, and are refused.
+   *
+   * @default - every finding that blocks is told
+   */
+  readonly alertSeverity?: Severity;
+
+  /**
+   * Gathers the next new findings on an image for so long after an alert about it: 1 minute to 7 days. Only with
+   * `alertTopic`.
+   *
+   * @default - each is told at once
+   */
+  readonly alertQuietPeriod?: Duration;
+
+  /**
+   * Warns so long before an exemption ends that a deployed image needs: 1 to 90 whole days.
+   *
+   * @default Duration.days(7)
+   */
+  readonly exemptionWarning?: Duration;
+
+  /**
+   * Announces each verdict that changes as an event on the default bus of EventBridge, with the source `ecr-scan-verifier`.
+   *
+   * @default true
+   */
+  readonly verdictEvents?: boolean;
+
+  /**
+   * Has so many deployed images scanned again in a day, those first whose scan is the oldest: 0 to 100000.
+   *
+   * Under basic scanning alone: it looks at an image when somebody asks. Inspector scans again by itself.
+   *
+   * @default 500
+   */
+  readonly dailyRescans?: number;
+
+  /**
+   * Looks for images that were pushed before the pipeline was there, when it is deployed for the first time.
+   *
+   * Nothing waits for it. Otherwise the sweep finds them within a day.
+   *
+   * @default true
+   */
+  readonly backfill?: boolean;
+
+  /**
    * Encrypts tables, queues, bucket and logs with this key.
    *
    * Its policy is extended for EventBridge and CloudWatch Logs; where it is imported and cannot be, a warning says what
@@ -131,6 +202,8 @@ export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
     const architecture = props.architecture ?? lambda.Architecture.ARM_64;
     checkPipelineName(props.pipelineName);
     checkPolicy(props);
+    checkAlerts(props);
+    checkDailyRescans(props.dailyRescans);
     checkArchitecture(architecture);
     warnOfPolicy(this, props);
 
@@ -144,11 +217,19 @@ export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
       watched: everyRepository(stack),
       policy: policyText(stack, props),
       stacksArn: stacksArn(stack, 'every'), // gates of any stack may ask
+      alertTopic: props.alertTopic,
+      alerts: alertsText(stack, props),
+      verdictEvents: props.verdictEvents ?? true,
+      sweepsRegistry: true,
+      dailyRescans: props.dailyRescans ?? 500,
       breakGlassRole: props.breakGlassRole,
       encryptionKey: props.encryptionKey,
       removalPolicy,
       bucketRemovalPolicy: removalPolicy,
     });
+    if (props.backfill ?? true) {
+      createBackfill(this, props.pipelineName);
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+export * from './alert-on';
 export * from './ecr-scan-pipeline';
 export * from './ecr-scan-verifier';
 export * from './on-unscanned';

@@ -68,12 +68,13 @@ describe('an operator', () => {
   test('may read what the command line reads', () => {
     for (const [action, arn] of [
       ['dynamodb:Query', `${table('requests')}/index/open-by-due`],
-      ['dynamodb:Query', `${table('deployments')}/index/by-digest`],
+      ...['by-digest', 'decisions-by-digest', 'decisions-by-stack', 'live'].map((index) => ['dynamodb:Query', `${table('deployments')}/index/${index}`]),
+      ['dynamodb:Query', `${table('verdicts')}/index/heads-by-repository`],
       ['dynamodb:GetItem', table('deployments')],
       ['dynamodb:BatchGetItem', table('verdicts')],
       ['dynamodb:GetItem', table('verdicts')],
       ['dynamodb:Query', table('verdicts')],
-    ] as const) {
+    ] as [string, string][]) {
       assert.ok(allows(operator, action, arn), `${action} on ${arn}`);
     }
     const names = findAll(pipeline, 'AWS::DynamoDB::Table').map((t) => `arn:aws:dynamodb:${REGION}:${ACCOUNT}:table/${t.Properties.TableName}`);
@@ -91,6 +92,7 @@ describe('an operator', () => {
 
 /** What CloudFormation calls to make, change and remove a resource, at the least, and on what. */
 const HANDLERS: Record<string, { verbs: string[]; arn: (resource: Resource) => string }> = {
+  'Custom::EcrScanVerifierBackfill': { verbs: ['lambda:InvokeFunction'], arn: () => functionArn('on-sweep') },
   'AWS::DynamoDB::Table': {
     verbs: ['dynamodb:CreateTable', 'dynamodb:UpdateTable', 'dynamodb:DeleteTable', 'dynamodb:UpdateTimeToLive', 'dynamodb:PutResourcePolicy'],
     arn: ({ Properties }) => `arn:aws:dynamodb:${REGION}:${ACCOUNT}:table/${Properties.TableName}`,

@@ -31,11 +31,11 @@ const EXPLAINED: Explained[] = [
     because: 'Open requests live for an hour at most and hold a secret: there is nothing to restore, and a backup would keep the secret.',
   },
   {
-    objection: /On(Push|Scan|Deploy)Role\/DefaultPolicy\/Resource AwsSolutions-IAM5\[Resource::\*\]:/,
+    objection: /On(Push|Scan|Deploy|Sweep)Role\/DefaultPolicy\/Resource AwsSolutions-IAM5\[Resource::\*\]:/,
     because: "ecr:GetRegistryScanningConfiguration belongs to no repository, and Inspector's lists to no resource: IAM knows these actions only with *.",
   },
   {
-    objection: /On(Push|Scan|Deploy)Role\/DefaultPolicy\/Resource AwsSolutions-IAM5\[Resource::arn:[^\]]*:repository\/\*\]:/,
+    objection: /On(Push|Scan|Deploy|Sweep)Role\/DefaultPolicy\/Resource AwsSolutions-IAM5\[Resource::arn:[^\]]*:repository\/\*\]:/,
     because: 'An explicit pipeline is for every repository of its account and region. An implicit one names its repositories.',
   },
   {
@@ -47,7 +47,7 @@ const EXPLAINED: Explained[] = [
     because: 'Roles that stacks of gates make under this path, which are not known here. Each says itself which pipeline may take it.',
   },
   {
-    objection: /OnDeployRole\/DefaultPolicy\/Resource AwsSolutions-IAM5\[Resource::arn:[^\]]*:stack\/(<AWS::StackName>\/)?\*\]:/,
+    objection: /On(Deploy|Sweep)Role\/DefaultPolicy\/Resource AwsSolutions-IAM5\[Resource::arn:[^\]]*:stack\/(<AWS::StackName>\/)?\*\]:/,
     because: "A stack's ARN ends in an id that is only known once it is there; gates of any stack may ask an explicit pipeline.",
   },
   {

@@ -1,9 +1,10 @@
 import * as assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { App, RemovalPolicy, Stack, Token } from 'aws-cdk-lib';
+import { App, Duration, RemovalPolicy, Stack, Token } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
-import { EcrScanPipeline, EcrScanPipelineProps, Severity } from '../src';
+import * as sns from 'aws-cdk-lib/aws-sns';
+import { AlertOn, EcrScanPipeline, EcrScanPipelineProps, Severity } from '../src';
 import { ACCOUNT, HOME, REGION, Resource, binaries, find, findAll, newApp, newStack, permissions, resources, warnings } from './support';
 
 function pipelineIn(stack: Stack, own: Partial<EcrScanPipelineProps> = {}): Stack {
@@ -17,6 +18,10 @@ function parts(own: Partial<EcrScanPipelineProps> = {}): Resource[] {
 }
 
 const plainPipeline = parts();
+
+const ON_SWEEP = `arn:aws:lambda:${REGION}:${ACCOUNT}:function:ecr-scan-verifier-demo-on-sweep`;
+const UNDER_ITS_NAME = '{"ForAllValues:StringEquals":{"events:source":"ecr-scan-verifier"}}';
+const PUT_EVENTS = `Allow events:PutEvents on arn:aws:events:${REGION}:${ACCOUNT}:event-bus/default when ${UNDER_ITS_NAME}`;
 
 describe('the name', () => {
   for (const name of ['a', 'demo', 'team-1', '-', 'x'.repeat(32)]) {
@@ -110,11 +115,18 @@ describe('the tables', () => {
   const types = (of: any): object =>
     Object.fromEntries(of.AttributeDefinitions.map((a: any) => [a.AttributeName, a.AttributeType]));
 
+  const shape = (index: any): unknown[] => [index.IndexName, ...keys(index), index.Projection];
+
   test('Verdicts: by digest and item', () => {
     assert.equal(table('Verdicts').TableName, 'ecr-scan-verifier-demo-verdicts');
     assert.deepEqual(keys(table('Verdicts')), ['HASH digest', 'RANGE item']);
-    assert.deepEqual(types(table('Verdicts')), { digest: 'S', item: 'S' });
-    assert.equal(table('Verdicts').GlobalSecondaryIndexes, undefined);
+    assert.deepEqual(types(table('Verdicts')), { digest: 'S', item: 'S', repository: 'S' });
+  });
+
+  test('Verdicts: the heads of a repository, by their keys alone', () => {
+    assert.deepEqual(table('Verdicts').GlobalSecondaryIndexes.map(shape), [
+      ['heads-by-repository', 'HASH repository', 'RANGE digest', { ProjectionType: 'KEYS_ONLY' }],
+    ]);
   });
 
   test('Requests: by key and sort, and the open ones by due, without anything secret', () => {
@@ -131,14 +143,20 @@ describe('the tables', () => {
     });
   });
 
-  test('Deployments: by stack and row, and by digest', () => {
+  test('Deployments: by stack and row, and by what people and alerts ask for', () => {
     assert.equal(table('Deployments').TableName, 'ecr-scan-verifier-demo-deployments');
     assert.deepEqual(keys(table('Deployments')), ['HASH stack', 'RANGE row']);
-    assert.deepEqual(types(table('Deployments')), { stack: 'S', row: 'S', digest: 'S' });
-    const [index, ...others] = table('Deployments').GlobalSecondaryIndexes;
-    assert.deepEqual(others, []);
-    assert.equal(index.IndexName, 'by-digest');
-    assert.deepEqual(keys(index), ['HASH digest', 'RANGE stack']);
+    assert.deepEqual(types(table('Deployments')), {
+      ...{ stack: 'S', row: 'S' },
+      ...{ digest: 'S', live: 'S', decided_digest: 'S', stack_name: 'S' },
+    });
+    const everything = { ProjectionType: 'ALL' };
+    assert.deepEqual(table('Deployments').GlobalSecondaryIndexes.map(shape), [
+      ['by-digest', 'HASH digest', 'RANGE stack', everything],
+      ['live', 'HASH live', 'RANGE digest', everything],
+      ['decisions-by-digest', 'HASH decided_digest', 'RANGE row', everything],
+      ['decisions-by-stack', 'HASH stack_name', 'RANGE row', everything],
+    ]);
   });
 
   test('are on demand, encrypted and expire by ttl', () => {
@@ -214,7 +232,8 @@ describe('the functions', () => {
 
   test('are four, and nothing else runs', () => {
     assert.equal(findAll(plainPipeline, 'AWS::Lambda::Function').length, 4);
-    assert.deepEqual(plainPipeline.filter((r) => r.Type.startsWith('Custom::')), []);
+    const custom = plainPipeline.filter((r) => r.Type.startsWith('Custom::'));
+    assert.deepEqual(custom.map((r) => r.Properties.ServiceToken), [ON_SWEEP], 'what is asked is one of the four');
   });
 
   test('only on-scan, which sends to its own queue, is free of the loop limit', () => {
@@ -233,14 +252,15 @@ describe('the functions', () => {
     });
   });
 
-  test('on-sweep is tried once: the next minute comes anyway', () => {
+  test('on-sweep is tried three times in all, for as long as a stack waits for its answer', () => {
     const { Properties } = find(plainPipeline, 'AWS::Lambda::EventInvokeConfig', /OnSweep/);
     assert.deepEqual(Properties, {
       FunctionName: '{PipelineOnSweep}',
       Qualifier: '$LATEST',
-      MaximumRetryAttempts: 0,
-      MaximumEventAgeInSeconds: 60,
+      MaximumRetryAttempts: 2,
+      MaximumEventAgeInSeconds: 300,
     });
+    assert.equal(find(plainPipeline, 'Custom::EcrScanVerifierBackfill').Properties.ServiceTimeout, '300');
   });
 
   test('what a queue feeds says by itself what comes back, so the other two have no such setting', () => {
@@ -257,12 +277,12 @@ describe('the functions', () => {
       FINDINGS_BUCKET: '{PipelineFindingsBucket}',
       PIPELINE_POLICY: '{"severity":["CRITICAL"]}',
     };
-    const { PIPELINE, VERDICTS_TABLE, REQUESTS_TABLE, DEPLOYMENTS_TABLE, SCAN_QUEUE_URL, PIPELINE_POLICY } = known;
+    const { FINDINGS_BUCKET, REQUESTS_TABLE, DEPLOYMENTS_TABLE, ...everyWriter } = known;
     for (const [id, variables] of Object.entries({
-      OnPush: { PIPELINE, VERDICTS_TABLE, SCAN_QUEUE_URL, PIPELINE_POLICY },
-      OnScan: known,
+      OnPush: everyWriter,
+      OnScan: { ...known, ALERTS: '{"on":"DEPLOYED","warnDays":7}', EVENT_BUS: 'default' },
       OnDeploy: known,
-      OnSweep: { PIPELINE, REQUESTS_TABLE, DEPLOYMENTS_TABLE },
+      OnSweep: { ...everyWriter, REQUESTS_TABLE, DEPLOYMENTS_TABLE, SWEEPS: 'registry', DAILY_RESCANS: '500' },
     })) {
       assert.deepEqual(find(plainPipeline, 'AWS::Lambda::Function', id).Properties.Environment.Variables, variables, id);
     }
@@ -284,10 +304,11 @@ describe('what the functions may do', () => {
     ],
     OnScan: [
       ...consuming('{PipelineScanQueue.Arn}', '{PipelineFindingsQueue.Arn}', '{PipelineOnDeployFailures.Arn}'),
-      ...['BatchGetItem', 'GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineVerdicts.Arn}`),
+      ...['BatchGetItem', 'DeleteItem', 'GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineVerdicts.Arn}`),
       ...['DeleteItem', 'GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineRequests.Arn}`),
       ...['GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineDeployments.Arn}`),
       'Allow dynamodb:Query on {PipelineDeployments.Arn}/index/by-digest',
+      PUT_EVENTS,
       `Allow ecr:BatchGetImage on ${anyImage}`,
       `Allow ecr:BatchGetRepositoryScanningConfiguration on ${anyImage}`,
       `Allow ecr:DescribeImageScanFindings on ${anyImage}`,
@@ -320,9 +341,20 @@ describe('what the functions may do', () => {
       'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
     ],
     OnSweep: [
-      ...['DeleteItem', 'GetItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineRequests.Arn}`),
-      'Allow dynamodb:PutItem on {PipelineDeployments.Arn}',
+      ...['DescribeStackResource', 'DescribeStacks'].map(
+        (call) => `Allow cloudformation:${call} on arn:aws:cloudformation:${REGION}:${ACCOUNT}:stack/*`,
+      ),
+      ...['DeleteItem', 'GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineRequests.Arn}`),
+      ...['GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineDeployments.Arn}`),
+      ...['BatchGetItem', 'GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineVerdicts.Arn}`),
+      'Allow dynamodb:Query on {PipelineDeployments.Arn}/index/live',
       'Allow dynamodb:Query on {PipelineRequests.Arn}/index/open-by-due',
+      'Allow dynamodb:Query on {PipelineVerdicts.Arn}/index/heads-by-repository',
+      ...['BatchGetImage', 'BatchGetRepositoryScanningConfiguration', 'DescribeImages', 'DescribeRepositories', 'StartImageScan'].map(
+        (call) => `Allow ecr:${call} on ${anyImage}`,
+      ),
+      'Allow ecr:GetRegistryScanningConfiguration on *',
+      'Allow sqs:SendMessage on {PipelineScanQueue.Arn}',
     ],
   };
 
@@ -496,34 +528,191 @@ describe('the rules', () => {
   });
 });
 
-describe('the schedule', () => {
-  test('wakes on-sweep every minute, and does not insist', () => {
-    const [rule, ...others] = findAll(plainPipeline, 'AWS::Events::Rule').filter((r) => r.Properties.ScheduleExpression);
-    assert.deepEqual(others, []);
-    assert.equal(rule?.id, 'PipelineEveryMinute');
-    const { Description, ...properties } = rule.Properties;
-    assert.deepEqual(properties, {
-      ScheduleExpression: 'rate(1 minute)',
-      Targets: [
-        {
-          Id: 'OnSweep',
-          Arn: '{PipelineOnSweep.Arn}',
-          Input: '{"v":1,"kind":"sweep"}',
-          RetryPolicy: { MaximumRetryAttempts: 0, MaximumEventAgeInSeconds: 60 },
-        },
-      ],
+describe('the clock', () => {
+  for (const [what, id, when, kind, attempts, age] of [
+    ['every minute, and does not insist', 'EveryMinute', 'rate(1 minute)', 'sweep', 0, 60],
+    ['soon after midnight UTC, when exemptions have ended, and insists for an hour', 'EveryDay', 'cron(20 0 * * ? *)', 'daily', 30, 3600],
+  ] as const) {
+    test(`wakes on-sweep ${what}`, () => {
+      const { Description, ...properties } = find(plainPipeline, 'AWS::Events::Rule', id).Properties;
+      assert.deepEqual(properties, {
+        ScheduleExpression: when,
+        Targets: [
+          {
+            Id: 'OnSweep',
+            Arn: '{PipelineOnSweep.Arn}',
+            Input: `{"v":1,"kind":"${kind}"}`,
+            RetryPolicy: { MaximumRetryAttempts: attempts, MaximumEventAgeInSeconds: age },
+          },
+        ],
+      });
     });
+  }
+
+  test('strikes by these two rules alone', () => {
+    assert.equal(findAll(plainPipeline, 'AWS::Events::Rule').filter((r) => r.Properties.ScheduleExpression).length, 2);
   });
 
   test('is all that may call a function, and may call on-sweep alone', () => {
-    assert.deepEqual(findAll(plainPipeline, 'AWS::Lambda::Permission').map((permission) => permission.Properties), [
-      {
+    assert.deepEqual(
+      findAll(plainPipeline, 'AWS::Lambda::Permission').map((permission) => permission.Properties),
+      ['EveryMinute', 'EveryDay'].map((rule) => ({
         Action: 'lambda:InvokeFunction',
         FunctionName: '{PipelineOnSweep.Arn}',
         Principal: 'events.amazonaws.com',
-        SourceArn: '{PipelineEveryMinute.Arn}',
-      },
-    ]);
+        SourceArn: `{Pipeline${rule}.Arn}`,
+      })),
+    );
+  });
+});
+
+describe('alerts', () => {
+  const KEY = `arn:aws:kms:${REGION}:${ACCOUNT}:key/1`;
+  const TOPIC = `arn:aws:sns:${REGION}:${ACCOUNT}:alerts`;
+  const toldTo = (topic: (stack: Stack) => sns.ITopic, own: Partial<EcrScanPipelineProps> = {}): Resource[] => {
+    const stack = newStack();
+    return resources(pipelineIn(stack, { alertTopic: topic(stack), ...own }));
+  };
+  const imported = (stack: Stack): sns.ITopic => sns.Topic.fromTopicArn(stack, 'Alerts', TOPIC);
+  const variables = (from: Resource[], id: string): any => find(from, 'AWS::Lambda::Function', id).Properties.Environment.Variables;
+  const about = (from: Resource[], id: string, service: string): string[] => permissions(from, id).filter((line) => line.includes(` ${service}:`));
+
+  test('go to the topic: on-scan publishes, on-deploy knows that somebody hears', () => {
+    const told = toldTo(imported);
+    assert.equal(variables(told, 'OnScan').ALERT_TOPIC_ARN, TOPIC);
+    assert.equal(variables(told, 'OnDeploy').ALERT_TOPIC_ARN, TOPIC);
+    assert.deepEqual(about(told, 'OnScan', 'sns'), [`Allow sns:Publish on ${TOPIC}`]);
+    for (const id of ['OnPush', 'OnDeploy', 'OnSweep']) {
+      assert.deepEqual(about(told, id, 'sns'), [], id);
+    }
+    assert.equal(variables(told, 'OnPush').ALERT_TOPIC_ARN, undefined);
+    assert.equal(variables(told, 'OnSweep').ALERT_TOPIC_ARN, undefined);
+  });
+
+  test('go nowhere without one, and on-scan may publish nowhere', () => {
+    assert.equal(variables(plainPipeline, 'OnScan').ALERT_TOPIC_ARN, undefined);
+    assert.deepEqual(about(plainPipeline, 'OnScan', 'sns'), []);
+  });
+
+  test("use the topic's own key, through SNS alone, where there is one", () => {
+    const encrypted = toldTo((stack) => new sns.Topic(stack, 'Alerts', { masterKey: kms.Key.fromKeyArn(stack, 'Key', KEY) }));
+    const condition = JSON.stringify({ StringEquals: { 'kms:ViaService': [`sns.${REGION}.amazonaws.com`] } });
+    assert.deepEqual(about(encrypted, 'OnScan', 'kms'), ['Decrypt', 'GenerateDataKey'].map((call) => `Allow kms:${call} on ${KEY} when ${condition}`));
+    assert.deepEqual(about(encrypted, 'OnDeploy', 'kms'), []);
+    assert.deepEqual(about(toldTo(imported), 'OnScan', 'kms'), []);
+  });
+
+  for (const [what, props, text] of [
+    ['nothing said', {}, '{"on":"DEPLOYED","warnDays":7}'],
+    [
+      'everything said',
+      { alertOn: AlertOn.NEWEST_OF_TAG, alertSeverity: Severity.HIGH, alertQuietPeriod: Duration.hours(1), exemptionWarning: Duration.days(14) },
+      '{"on":"NEWEST_OF_TAG","quietSeconds":3600,"severity":"HIGH","warnDays":14}',
+    ],
+    ['all images', { alertOn: AlertOn.ALL }, '{"on":"ALL","warnDays":7}'],
+    ['the shortest of both', { alertQuietPeriod: Duration.minutes(1), exemptionWarning: Duration.hours(24) }, '{"on":"DEPLOYED","quietSeconds":60,"warnDays":1}'],
+    ['the longest of both', { alertQuietPeriod: Duration.days(7), exemptionWarning: Duration.days(90) }, '{"on":"DEPLOYED","quietSeconds":604800,"warnDays":90}'],
+  ] as [string, Partial<EcrScanPipelineProps>, string][]) {
+    test(`${what}: on-scan reads ${text}, and nobody else does`, () => {
+      const told = toldTo(imported, props);
+      assert.equal(variables(told, 'OnScan').ALERTS, text);
+      for (const id of ['OnPush', 'OnDeploy', 'OnSweep']) {
+        assert.equal(variables(told, id).ALERTS, undefined, id);
+      }
+    });
+  }
+
+  for (const [prop, props] of [
+    ['alertOn', { alertOn: AlertOn.ALL }],
+    ['alertSeverity', { alertSeverity: Severity.HIGH }],
+    ['alertQuietPeriod', { alertQuietPeriod: Duration.hours(1) }],
+  ] as [string, Partial<EcrScanPipelineProps>][]) {
+    test(`${prop} without a topic is refused`, () => {
+      assert.throws(() => parts(props), {
+        message: `${prop} does nothing without alertTopic: it is about the alerts that go there. Give alertTopic, or leave it out.`,
+      });
+    });
+  }
+
+  test('exemptionWarning needs no topic: those of the gates are told', () => {
+    assert.equal(variables(parts({ exemptionWarning: Duration.days(2) }), 'OnScan').ALERTS, '{"on":"DEPLOYED","warnDays":2}');
+  });
+
+  for (const [props, text] of [
+    [{ alertOn: 'SOMETIMES' }, /^Error: alertOn must be one of DEPLOYED, NEWEST_OF_TAG, ALL, got 'SOMETIMES'\. Use a member of AlertOn\.$/],
+    [{ alertSeverity: Severity.UNTRIAGED }, /^Error: alertSeverity must be one of INFORMATIONAL, LOW, MEDIUM, HIGH, CRITICAL, got 'UNTRIAGED'/],
+    [{ alertQuietPeriod: Duration.seconds(59) }, /^Error: alertQuietPeriod must be between 1 minute and 7 days, in whole seconds, got 59 seconds/],
+    [{ alertQuietPeriod: Duration.days(8) }, /^Error: alertQuietPeriod must be between .*, got 8 days/],
+    [{ alertQuietPeriod: Duration.millis(90_500) }, /^Error: alertQuietPeriod must be .* whole seconds, got 1 minute 30 seconds/],
+    [{ exemptionWarning: Duration.hours(36) }, /^Error: exemptionWarning must be between 1 and 90 whole days, got 1 day 12 hours/],
+    [{ exemptionWarning: Duration.days(0) }, /^Error: exemptionWarning must be between 1 and 90 whole days, got 0 days/],
+    [{ exemptionWarning: Duration.days(91) }, /^Error: exemptionWarning must be between 1 and 90 whole days, got 91 days/],
+  ] as [any, RegExp][]) {
+    test(`${String(text).split('Error: ')[1]!.slice(0, 16)}... is refused: ${text.source.split('got ')[1] ?? ''}`, () => {
+      assert.throws(() => toldTo(imported, props), text);
+    });
+  }
+
+  test('a choice that is only known at deployment is left alone', () => {
+    const later = { alertOn: Token.asString({ Ref: 'On' }) as AlertOn, alertQuietPeriod: Duration.seconds(Token.asNumber({ Ref: 'Quiet' })) };
+    assert.equal(variables(toldTo(imported, later), 'OnScan').ALERTS, '{"on":"{On}","quietSeconds":{Quiet},"warnDays":7}');
+  });
+});
+
+describe('verdict events', () => {
+  const bus = (from: Resource[]): unknown => find(from, 'AWS::Lambda::Function', 'OnScan').Properties.Environment.Variables.EVENT_BUS;
+
+  test('go to the default bus, in our name alone', () => {
+    assert.equal(bus(plainPipeline), 'default');
+    assert.ok(permissions(plainPipeline, 'OnScan').includes(PUT_EVENTS));
+  });
+
+  test('go nowhere, if so chosen, and nothing may be put', () => {
+    const silent = parts({ verdictEvents: false });
+    assert.equal(bus(silent), undefined);
+    assert.deepEqual(permissions(silent, 'OnScan').filter((line) => line.includes('events:')), []);
+  });
+});
+
+describe('the daily sweep', () => {
+  const rescans = (dailyRescans: number): string =>
+    find(parts({ dailyRescans }), 'AWS::Lambda::Function', 'OnSweep').Properties.Environment.Variables.DAILY_RESCANS;
+
+  for (const count of [0, 1, 100_000]) {
+    test(`has ${count} images scanned again, if so chosen`, () => {
+      assert.equal(rescans(count), String(count));
+    });
+  }
+
+  for (const count of [-1, 0.5, 100_001, NaN]) {
+    test(`cannot have ${count} images scanned again`, () => {
+      assert.throws(() => rescans(count), {
+        message: `dailyRescans must be a whole number from 0 to 100000, got ${count}: so many deployed images are scanned again in a day. With 0 none is.`,
+      });
+    });
+  }
+});
+
+describe('the backfill', () => {
+  test('asks on-sweep once all is there, and nothing waits for it', () => {
+    const backfill = find(plainPipeline, 'Custom::EcrScanVerifierBackfill');
+    assert.deepEqual(backfill.Properties, { ServiceToken: ON_SWEEP, ServiceTimeout: '300', pipeline: 'demo' });
+    const types = (type: string): string[] => findAll(plainPipeline, type).map((r) => r.id);
+    for (const id of [
+      ...types('AWS::Events::Rule'),
+      ...types('AWS::Lambda::Permission'),
+      ...types('AWS::Lambda::EventInvokeConfig'),
+      ...types('AWS::Lambda::EventSourceMapping'),
+      ...types('AWS::SQS::QueuePolicy'),
+      'PipelineOnSweep',
+    ]) {
+      assert.ok(backfill.DependsOn.includes(id), id);
+    }
+    assert.deepEqual(plainPipeline.filter((r) => r.DependsOn.includes(backfill.id)), []);
+  });
+
+  test('is not asked for, if so chosen', () => {
+    assert.deepEqual(findAll(parts({ backfill: false }), 'Custom::EcrScanVerifierBackfill'), []);
   });
 });
 
@@ -644,7 +833,7 @@ describe("with the customer's key", () => {
     ['OnPush', ['dynamodb', 'sqs']],
     ['OnScan', ['dynamodb', 's3', 'sqs']],
     ['OnDeploy', ['dynamodb', 's3', 'sqs']],
-    ['OnSweep', ['dynamodb']],
+    ['OnSweep', ['dynamodb', 'sqs']],
   ] as [string, string[]][]) {
     test(`${id} uses it through ${services.join(', ')} alone`, () => {
       const condition = { StringEquals: { 'kms:ViaService': services.map((s) => `${s}.${REGION}.amazonaws.com`) } };

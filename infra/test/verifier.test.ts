@@ -590,13 +590,15 @@ describe('without a pipeline', () => {
 
   test('the functions may read the repositories of the gates alone, and ask for this stack', () => {
     const made = resources(twoGates());
-    for (const id of ['OnPush', 'OnScan', 'OnDeploy']) {
+    for (const id of ['OnPush', 'OnScan', 'OnDeploy', 'OnSweep']) {
       const read = permissions(made, id).filter((line) => line.includes('ecr:') && !line.endsWith(' on *'));
       const repositories = new Set(read.map((line) => line.split(' on ')[1]));
       assert.deepEqual(repositories, new Set(['payments-api', 'payments/worker'].map((name) => `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/${name}`)), id);
     }
-    const stacks = permissions(made, 'OnDeploy').filter((line) => line.includes('DescribeStacks'));
-    assert.deepEqual(stacks, [`Allow cloudformation:DescribeStacks on arn:aws:cloudformation:${REGION}:${ACCOUNT}:stack/the-stack/*`]);
+    for (const [id, calls] of Object.entries({ OnDeploy: ['DescribeStacks'], OnSweep: ['DescribeStackResource', 'DescribeStacks'] })) {
+      const asked = permissions(made, id).filter((line) => line.includes('cloudformation:'));
+      assert.deepEqual(asked, calls.map((call) => `Allow cloudformation:${call} on arn:aws:cloudformation:${REGION}:${ACCOUNT}:stack/the-stack/*`));
+    }
   });
 
   test('a repository that two gates name is listened to once', () => {
@@ -619,6 +621,22 @@ describe('without a pipeline', () => {
       add(n);
     }
     assert.throws(() => add(21), /name more than 20 repositories.*Make one EcrScanPipeline/);
+  });
+
+  test('it looks after what its gates have let in, and after nothing else', () => {
+    const made = resources(twoGates());
+    const variables = (id: string): any => find(made, 'AWS::Lambda::Function', id).Properties.Environment.Variables;
+    assert.deepEqual([variables('OnSweep').SWEEPS, variables('OnSweep').DAILY_RESCANS], ['deployed', '100']);
+    assert.deepEqual(permissions(made, 'OnSweep').filter((line) => line.includes('DescribeRepositories')), []);
+    assert.deepEqual(findAll(made, 'Custom::EcrScanVerifierBackfill'), []);
+    assert.equal(find(made, 'AWS::Events::Rule', 'EveryDay').Properties.Targets[0].Arn, '{ImplicitEcrScanPipelineOnSweep.Arn}');
+  });
+
+  test('it tells the topics of its gates alone, and announces nothing', () => {
+    const made = resources(twoGates());
+    const { ALERTS, ALERT_TOPIC_ARN, EVENT_BUS } = find(made, 'AWS::Lambda::Function', 'OnScan').Properties.Environment.Variables;
+    assert.deepEqual([ALERTS, ALERT_TOPIC_ARN, EVENT_BUS], ['{"on":"DEPLOYED","warnDays":7}', undefined, undefined]);
+    assert.deepEqual(permissions(made, 'OnScan').filter((line) => / (sns|events):/.test(line)), []);
   });
 
   test('its waits end too: on-sweep is woken every minute, and what on-deploy fails on is kept', () => {
@@ -874,6 +892,7 @@ describe('blockConstructs', () => {
 test('the package exports what it promises', async () => {
   const names = Object.keys(await import('../src')).sort();
   assert.deepEqual(names, [
+    'AlertOn',
     'EcrScanPipeline',
     'EcrScanVerifier',
     'OnUnscanned',
@@ -900,7 +919,7 @@ function wholePipeline(stack: Stack, prefix: string): string[] {
   const parts = [
     ...['OnDeploy', 'OnSweep'],
     ...['PushesToOnPush', 'ScansToOnScan', 'FindingsToOnScan', 'FailuresToOnScan'],
-    ...['Pushes', 'BasicScans', 'EnhancedScans', 'Coverage', 'Findings', 'EveryMinute'],
+    ...['Pushes', 'BasicScans', 'EnhancedScans', 'Coverage', 'Findings', 'EveryMinute', 'EveryDay'],
     'OnDeployFailures',
     ...['Push', 'Scan', 'Findings'].flatMap((lane) => [`${lane}Queue`, `${lane}DeadLetters`]),
   ];

@@ -39,6 +39,16 @@ export function checkedScanAge(age?: Duration): string | undefined {
   return Tokenization.stringifyNumber(seconds);
 }
 
+const MOST_RESCANS = 100_000;
+
+export function checkDailyRescans(count?: number): void {
+  if (count !== undefined && !Token.isUnresolved(count) && !(Number.isInteger(count) && count >= 0 && count <= MOST_RESCANS)) {
+    throw new Error(
+      `dailyRescans must be a whole number from 0 to ${MOST_RESCANS}, got ${count}: so many deployed images are scanned again in a day. With 0 none is.`,
+    );
+  }
+}
+
 export function checkOnUnscanned(choice?: OnUnscanned): void {
   const choices = Object.values(OnUnscanned);
   if (choice !== undefined && !Token.isUnresolved(choice) && !choices.includes(choice)) {

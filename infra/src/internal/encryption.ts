@@ -34,11 +34,13 @@ export function admitServices(scope: Construct, key: kms.IKey, pipeline: string)
   }
 }
 
+const EVERY_USE = ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'];
+
 /** Only through the services that hold our things: the role cannot use the key on anything else. */
-export function keyUse(stack: Stack, key: kms.IKey, services: string[]): iam.PolicyStatement {
+export function keyUse(stack: Stack, key: kms.IKey, services: string[], sid = 'Key', actions = EVERY_USE): iam.PolicyStatement {
   return new iam.PolicyStatement({
-    sid: 'Key',
-    actions: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'],
+    sid,
+    actions,
     resources: [key.keyArn],
     conditions: { StringEquals: { 'kms:ViaService': services.map((service) => `${service}.${stack.region}.amazonaws.com`) } },
   });

@@ -45,8 +45,9 @@ export const SHAPES: Record<FunctionKey, Shape> = {
     description: 'News can be lost: looks again, and ends every wait whose time is up',
     timeout: Duration.seconds(60),
     memorySize: 256,
-    // The rule that wakes it tries once, and so does Lambda: the next minute comes anyway.
-    own: { retryAttempts: 0, maxEventAge: Duration.minutes(1) },
+    // A tick may come twice or late: it looks at everything anyway. What insists is CloudFormation's request for a backfill,
+    // which comes once, and whose stack waits for the answer (ServiceTimeout, in backfill.ts).
+    own: { retryAttempts: 2, maxEventAge: Duration.minutes(5) },
   },
 };
 
@@ -55,7 +56,8 @@ export interface FunctionProps {
   readonly architecture: lambda.Architecture;
   readonly binaries: string;
   readonly role: iam.Role;
-  readonly environment: Record<string, string>;
+  /** What is undefined is not set. */
+  readonly environment: Record<string, string | undefined>;
   /** Takes the place of a log group of its own. */
   readonly logGroup?: logs.ILogGroup;
   /** Where Lambda puts an event that the function has failed on for good; without it the event is lost. */
@@ -99,7 +101,7 @@ export function createFunction(scope: Construct, key: FunctionKey, props: Functi
     memorySize: shape.memorySize,
     role: props.role,
     logGroup,
-    environment: props.environment,
+    environment: Object.fromEntries(Object.entries(props.environment).filter((entry): entry is [string, string] => entry[1] !== undefined)),
     onFailure: props.failures && into(props.failures),
     ...shape.own,
   });

@@ -4,12 +4,17 @@ import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as sns from 'aws-cdk-lib/aws-sns';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
 import { keyUse } from './encryption';
-import { FunctionKey, outputsRolesArn } from './names';
+import { FunctionKey, defaultBusArn, outputsRolesArn } from './names';
+import { keyOf } from './outputs';
 import { Lanes } from './queues';
-import { BY_DIGEST, OPEN_BY_DUE, Tables } from './tables';
+import { BY_DIGEST, HEADS_BY_REPOSITORY, LIVE, OPEN_BY_DUE, Tables } from './tables';
 import { Watched } from './watched';
+
+/** What verdicts on the bus come from. */
+const EVENT_SOURCE = 'ecr-scan-verifier';
 
 export interface Things {
   readonly tables: Tables;
@@ -21,6 +26,11 @@ export interface Things {
   /** The stacks whose state the gate may ask for. */
   readonly stacksArn: string;
   readonly encryptionKey?: kms.IKey;
+  readonly alertTopic?: sns.ITopic;
+  /** Whether verdicts are announced on the default bus. */
+  readonly verdictEvents: boolean;
+  /** Whether the daily sweep looks for images in all repositories that are watched, or only at what is deployed. */
+  readonly sweepsRegistry: boolean;
 }
 
 export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.PolicyStatement[] {
@@ -51,13 +61,19 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
         // Whether anybody scans what a deployment waits for.
         allow('WhetherItIsScannedOnPush', ['ecr:BatchGetRepositoryScanningConfiguration'], watched.arns),
         ...inspectorFindings(),
-        allow('Verdicts', ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [verdicts.tableArn]),
+        allow(
+          'Verdicts',
+          ['dynamodb:BatchGetItem', 'dynamodb:DeleteItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
+          [verdicts.tableArn],
+        ),
         whoWaits(requests),
         allow('Deployments', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'], [deployments.tableArn]),
         allow('WhereItRuns', ['dynamodb:Query'], [`${deployments.tableArn}/index/${BY_DIGEST}`]),
         ...largeFacts(findings),
         // Each of these roles says itself which pipeline may take it.
         allow('OutputsOfTheGates', ['sts:AssumeRole'], [outputsRolesArn(stack)]),
+        ...alerts(things.alertTopic),
+        ...(things.verdictEvents ? [announce(stack)] : []),
         ...use('dynamodb', 's3', 'sqs'),
       ];
     case 'on-deploy':
@@ -82,9 +98,24 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
       return [
         allow('WhoHasNoAnswer', ['dynamodb:Query'], [`${requests.tableArn}/index/${OPEN_BY_DUE}`]),
         // By the index it finds them; a request's URL, and what becomes of the request, are in the table.
-        allow('Requests', ['dynamodb:DeleteItem', 'dynamodb:GetItem', 'dynamodb:UpdateItem'], [requests.tableArn]),
-        allow('Decisions', ['dynamodb:PutItem'], [deployments.tableArn]),
-        ...use('dynamodb'),
+        // Where the daily walk has got to is kept there too.
+        allow('Requests', ['dynamodb:DeleteItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [requests.tableArn]),
+        allow('Deployments', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'], [deployments.tableArn]),
+        allow('WhatRuns', ['dynamodb:Query'], [`${deployments.tableArn}/index/${LIVE}`]),
+        allow(
+          'Verdicts',
+          ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
+          [verdicts.tableArn],
+        ),
+        allow('WhatIsKnown', ['dynamodb:Query'], [`${verdicts.tableArn}/index/${HEADS_BY_REPOSITORY}`]),
+        send(lanes.scan.queue),
+        allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImages', 'ecr:StartImageScan'], watched.arns),
+        ...(things.sweepsRegistry ? [allow('Repositories', ['ecr:DescribeRepositories'], watched.arns)] : []),
+        ...scanningConfiguration(),
+        allow('WhetherItIsScannedOnPush', ['ecr:BatchGetRepositoryScanningConfiguration'], watched.arns),
+        // A stack that is gone, or a gate that is gone from its stack, may have left without a word.
+        allow('WhetherItIsStillDeployed', ['cloudformation:DescribeStackResource', 'cloudformation:DescribeStacks'], [things.stacksArn]),
+        ...use('dynamodb', 'sqs'),
       ];
   }
 }
@@ -114,6 +145,25 @@ function whoWaits(requests: dynamodb.Table): iam.PolicyStatement {
     ['dynamodb:DeleteItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'],
     [requests.tableArn],
   );
+}
+
+function alerts(topic?: sns.ITopic): iam.PolicyStatement[] {
+  const key = topic && keyOf(topic);
+  return [
+    ...(topic ? [allow('Alerts', ['sns:Publish'], [topic.topicArn])] : []),
+    ...(key ? [keyUse(Stack.of(key), key, ['sns'], 'KeyOfAlerts', ['kms:Decrypt', 'kms:GenerateDataKey'])] : []),
+  ];
+}
+
+/** Under its own name alone: nobody's rule takes such an event for one of another source. */
+function announce(stack: Stack): iam.PolicyStatement {
+  return new iam.PolicyStatement({
+    sid: 'AnnounceVerdicts',
+    actions: ['events:PutEvents'],
+    resources: [defaultBusArn(stack)],
+    // One call brings several events, each with its source, so the key has several values; none comes without one.
+    conditions: { 'ForAllValues:StringEquals': { 'events:source': EVENT_SOURCE } },
+  });
 }
 
 // Without s3:ListBucket a missing object answers AccessDenied, and nobody could tell "gone" from "not allowed".

@@ -6,6 +6,7 @@ import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
 import { IEcrScanPipeline } from '../ecr-scan-pipeline';
+import { alertsText } from './alerts';
 import { functionArn, implicitPipelineName } from './names';
 import { createParts } from './parts';
 import { policyText } from './policy';
@@ -13,6 +14,9 @@ import { stacksArn } from './stacks';
 import { NamedRepositories } from './watched';
 
 const ID = 'ImplicitEcrScanPipeline';
+
+// Of each of at most 20 repositories a few images run.
+const DAILY_RESCANS = 100;
 
 /** What the gates of a stack share, and what its first gate therefore chooses for all. */
 export interface ChosenByTheFirst {
@@ -43,6 +47,10 @@ export class ImplicitPipeline extends Construct implements IEcrScanPipeline {
       watched: this.repositories,
       policy: policyText(stack, {}), // each gate sends its own; this one only fills the row that a person may look at
       stacksArn: stacksArn(stack, 'own'),
+      alerts: alertsText(stack, {}), // the topics of the gates are told
+      verdictEvents: false,
+      sweepsRegistry: false,
+      dailyRescans: DAILY_RESCANS,
       removalPolicy: RemovalPolicy.DESTROY,
       // A bucket that is not empty cannot be deleted, and would keep the stack from being deleted. It stays, unless the
       // stack's creation failed, when it is still empty.

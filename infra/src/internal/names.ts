@@ -5,6 +5,8 @@ import { ArnFormat, Stack, Token } from 'aws-cdk-lib';
 
 const PREFIX = 'ecr-scan-verifier';
 
+export const DEFAULT_BUS = 'default';
+
 export const FUNCTIONS = ['on-push', 'on-scan', 'on-deploy', 'on-sweep'] as const;
 export type FunctionKey = (typeof FUNCTIONS)[number];
 
@@ -65,6 +67,11 @@ export function roleArn(stack: Stack, pipeline: string): string {
 /** Every role that writes outputs. */
 export function outputsRolesArn(stack: Stack): string {
   return stack.formatArn({ service: 'iam', region: '', resource: 'role', resourceName: `${PREFIX}/*` });
+}
+
+/** The bus that AWS's own events come by, and where verdicts are announced. */
+export function defaultBusArn(stack: Stack): string {
+  return stack.formatArn({ service: 'events', resource: 'event-bus', resourceName: DEFAULT_BUS });
 }
 
 /** The ARN made of the name, where a reference would close a circle (the table's own policy names the table). */

@@ -80,6 +80,6 @@ function mayPublish(grantee: iam.IGrantable, topic: sns.ITopic): void {
 }
 
 // The oldest CDK that this works with does not declare it of every topic.
-function keyOf(topic: sns.ITopic): kms.IKey | undefined {
+export function keyOf(topic: sns.ITopic): kms.IKey | undefined {
   return (topic as { readonly masterKey?: kms.IKey }).masterKey;
 }

@@ -1,20 +1,21 @@
 // Everything that a pipeline consists of, wired up. An explicit pipeline (ecr-scan-pipeline.ts) and an implicit one
 // (implicit-pipeline.ts) differ in whom they listen to and in how long their things live, in nothing else.
-import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { Duration, RemovalPolicy, Stack, Tokenization } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as sns from 'aws-cdk-lib/aws-sns';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
 import { Construct, Dependable, IConstruct } from 'constructs';
 import { findBinaries } from './binaries';
 import { admitServices } from './encryption';
 import { createFunction, createRole } from './functions';
 import { grantsOf } from './grants';
-import { FUNCTIONS, FunctionKey } from './names';
-import { createFailures, createLanes, route } from './queues';
-import { everyMinute } from './schedules';
+import { DEFAULT_BUS, FUNCTIONS, FunctionKey } from './names';
+import { Lanes, createFailures, createLanes, route } from './queues';
+import { everyDay, everyMinute } from './schedules';
 import { createTables } from './tables';
 import { Watched } from './watched';
 
@@ -25,6 +26,15 @@ export interface PartsProps {
   /** The policy that the pipeline judges by, as the functions read it. */
   readonly policy: string;
   readonly stacksArn: string;
+  /** Who hears alerts, besides the topics of the gates. */
+  readonly alertTopic?: sns.ITopic;
+  /** What is told, as on-scan reads it. */
+  readonly alerts: string;
+  readonly verdictEvents: boolean;
+  /** Whether the daily sweep looks for images in all repositories that are watched, or only at what is deployed. */
+  readonly sweepsRegistry: boolean;
+  /** How many deployed images are scanned again in a day. */
+  readonly dailyRescans: number;
   readonly breakGlassRole?: iam.IRole;
   readonly encryptionKey?: kms.IKey;
   /** Where the functions that answer gates log, instead of a log group of their own each. */
@@ -33,8 +43,15 @@ export interface PartsProps {
   readonly bucketRemovalPolicy: RemovalPolicy;
 }
 
+/** What else can be watched. */
+export interface Parts {
+  readonly lanes: Lanes;
+  readonly failures: sqs.Queue;
+  readonly functions: Record<FunctionKey, lambda.Function>;
+}
+
 /** Creates the parts right below `scope`. Whoever depends on `scope` afterwards waits until the pipeline works. */
-export function createParts(scope: Construct, props: PartsProps): void {
+export function createParts(scope: Construct, props: PartsProps): Parts {
   const stack = Stack.of(scope);
   const binaries = findBinaries(scope, props.architecture);
   if (props.encryptionKey) {
@@ -55,13 +72,20 @@ export function createParts(scope: Construct, props: PartsProps): void {
     SCAN_QUEUE_URL: lanes.scan.queue.queueUrl,
     FINDINGS_BUCKET: findings.bucketName,
     PIPELINE_POLICY: props.policy,
+    ALERTS: props.alerts,
+    ALERT_TOPIC_ARN: props.alertTopic?.topicArn,
+    EVENT_BUS: props.verdictEvents ? DEFAULT_BUS : undefined,
+    SWEEPS: props.sweepsRegistry ? 'registry' : 'deployed',
+    DAILY_RESCANS: Tokenization.stringifyNumber(props.dailyRescans),
   };
-  const needed: Record<FunctionKey, (keyof typeof variables)[]> = {
-    // Whoever writes a row writes the pipeline's verdict into it.
-    'on-push': ['PIPELINE', 'VERDICTS_TABLE', 'SCAN_QUEUE_URL', 'PIPELINE_POLICY'],
-    'on-scan': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
-    'on-deploy': ['PIPELINE', 'VERDICTS_TABLE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SCAN_QUEUE_URL', 'FINDINGS_BUCKET', 'PIPELINE_POLICY'],
-    'on-sweep': ['PIPELINE', 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE'],
+  // Whoever writes a row writes the pipeline's verdict into it.
+  const everyWriter = ['PIPELINE', 'VERDICTS_TABLE', 'SCAN_QUEUE_URL', 'PIPELINE_POLICY'] as const;
+  const needed: Record<FunctionKey, readonly (keyof typeof variables)[]> = {
+    'on-push': everyWriter,
+    'on-scan': [...everyWriter, 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'FINDINGS_BUCKET', 'ALERTS', 'ALERT_TOPIC_ARN', 'EVENT_BUS'],
+    // It tells nobody itself; it only has to know that somebody is to be told.
+    'on-deploy': [...everyWriter, 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'FINDINGS_BUCKET', 'ALERT_TOPIC_ARN'],
+    'on-sweep': [...everyWriter, 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SWEEPS', 'DAILY_RESCANS'],
   };
 
   const functions = forEachFunction((key) => {
@@ -142,14 +166,14 @@ export function createParts(scope: Construct, props: PartsProps): void {
       lanes.findings,
     ),
   ];
-  // The place for a daily schedule too, once on-sweep repairs rows that missed an event.
-  const schedules = [everyMinute(scope, functions['on-sweep'])];
+  const schedules = [everyMinute, everyDay].map((schedule) => schedule(scope, functions['on-sweep']));
 
   // A gate must not ask before events can arrive, or the news that it waits for would be lost; nor before somebody ends
   // the waits whose news is lost anyway. A function brings along its EventInvokeConfig and the permission to call it.
   const queues = [...Object.values(lanes).flatMap((lane) => [lane.queue, lane.deadLetters]), failures];
   const complete = [functions['on-deploy'], functions['on-sweep'], ...mappings, ...rules, ...schedules, ...queues];
   Dependable.implement(scope, { dependencyRoots: complete });
+  return { lanes, failures, functions };
 }
 
 function createFindingsBucket(scope: Construct, props: PartsProps): s3.Bucket {

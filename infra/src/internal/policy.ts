@@ -15,7 +15,7 @@ export interface PolicyProps extends PolicyOptions {
 const DEFAULT_SEVERITY = [Severity.CRITICAL];
 
 /** The five that have an order, lowest first. */
-const RATED = [Severity.INFORMATIONAL, Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL];
+export const RATED = [Severity.INFORMATIONAL, Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL];
 
 // All variables of a Lambda function together may take 4 KB; the others of ours need less than 1 KB.
 const MOST_BYTES_OF_POLICY = 3000;

@@ -9,6 +9,11 @@ import { TableKey, tableArn, tableName } from './names';
 
 export const OPEN_BY_DUE = 'open-by-due';
 export const BY_DIGEST = 'by-digest';
+export const LIVE = 'live';
+export const HEADS_BY_REPOSITORY = 'heads-by-repository';
+// People read these two: what was decided about an image, and in a stack.
+const DECISIONS_BY_DIGEST = 'decisions-by-digest';
+const DECISIONS_BY_STACK = 'decisions-by-stack';
 
 export type Tables = Record<TableKey, dynamodb.Table>;
 
@@ -43,6 +48,13 @@ export function createTables(scope: Construct, props: TablesProps): Tables {
     sortKey: string('item'),
     pointInTimeRecoverySpecification: restorable,
     resourcePolicy: onlyWrittenBy(scope, props),
+  });
+  verdicts.addGlobalSecondaryIndex({
+    indexName: HEADS_BY_REPOSITORY,
+    partitionKey: string('repository'), // heads alone have it; facts stay out
+    sortKey: string('digest'),
+    // What the sweep compares with the registry is which images are known; a head is up to 4 KB, and read only where it matters.
+    projectionType: dynamodb.ProjectionType.KEYS_ONLY,
   });
 
   // Open requests live for an hour at most and hold a secret (where the answer goes): nothing to restore, and better no backup.
@@ -81,6 +93,17 @@ export function createTables(scope: Construct, props: TablesProps): Tables {
     // and a read of each row afterwards would cost more than the copy.
     projectionType: dynamodb.ProjectionType.ALL,
   });
+  const byTwo = (indexName: string, partition: string, sort: string): void =>
+    deployments.addGlobalSecondaryIndex({
+      indexName,
+      partitionKey: string(partition),
+      sortKey: string(sort),
+      projectionType: dynamodb.ProjectionType.ALL, // for the same reason
+    });
+  // Sparse: `live` is a constant that a row has as long as its image runs, and decisions alone have the other two.
+  byTwo(LIVE, 'live', 'digest');
+  byTwo(DECISIONS_BY_DIGEST, 'decided_digest', 'row');
+  byTwo(DECISIONS_BY_STACK, 'stack_name', 'row');
 
   return { verdicts, requests, deployments };
 }
