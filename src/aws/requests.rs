@@ -530,7 +530,23 @@ impl Requests {
         }
         if let Some(admission) = &record.admitted {
             set("image_digest", admission.data.image_digest.clone());
-            set("policy_hash", admission.data.policy_hash.clone());
+        }
+        // Of a rollback what it returns to was recorded, and of everything else what was asked for.
+        let by_data = record.admitted.as_ref().map(|admission| admission.data.policy_hash.clone());
+        let by_gate = || request.gate.as_ref().ok().map(|gate| gate.policy.hash().to_string());
+        if let Some(hash) = by_data.or_else(by_gate).filter(|hash| !hash.is_empty()) {
+            set("policy_hash", hash);
+        }
+        set("request_id", request.request_id.clone());
+        // By these two the history of an image and of a stack are found; only decisions have them.
+        if !request.stack_name().is_empty() {
+            set("stack_name", request.stack_name().to_owned());
+        }
+        if let Some(digest) = &record.digest {
+            set("decided_digest", digest.to_string());
+        }
+        if !record.known.is_empty() {
+            set("known", serde_json::to_string(&record.known).expect("texts and numbers are JSON"));
         }
         item.insert("asked_at".to_owned(), milliseconds(request.asked_at));
         self.deployment(item)
@@ -565,7 +581,8 @@ impl Requests {
                 item.insert("topic".into(), AttributeValue::S(topic.clone()));
                 item.insert("role".into(), AttributeValue::S(outputs.role_arn.clone()));
             }
-            if let Some(judged) = record.told.iter().flat_map(|told| &told.images).find(|scanned| scanned.image.digest == *digest) {
+            let was_judged = ["PASS", "BLOCK"].contains(&record.verdict.as_str());
+            if let Some(judged) = record.known.iter().find(|scanned| was_judged && scanned.image.digest == *digest) {
                 item.insert("judged".into(), AttributeValue::S(judged.facts.as_str().to_owned()));
             }
             self.deployment(item)

@@ -92,6 +92,7 @@ impl Report {
             // No event of AWS, and no message that anyone but us acts upon: from outside it is of no use.
             Event::Ours(ours) => (ours.glance(), Some(format!("a note of this pipeline to itself (`{}`), not an event of AWS", ours.kind()))),
             Event::DeploymentRequested(request) => (request.glance(), what_hinders(request)),
+            Event::CheckRequested(check) => (check.glance(), check.gate().err().map(|error| format!("it would be refused: {error}"))),
             _ => (event.about().map(glance_of).unwrap_or_default(), None),
         };
         let kind = if matches!(event, Event::Ours(_)) { "ignored" } else { event.kind() };
@@ -185,6 +186,7 @@ fn more(event: &Event) -> Vec<(&'static str, String)> {
         | Event::ImageRestored { .. }
         | Event::ImageReplicated { .. }
         | Event::DeploymentGivenUp { .. }
+        | Event::CheckRequested(_)
         | Event::Ours(_)
         | Event::Ignored { .. } => Vec::new(),
     }

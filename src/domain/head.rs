@@ -14,7 +14,7 @@ use super::finding::Counts;
 use super::image::{ImageDigest, Repository};
 use super::judge::judge;
 use super::policy::{Policy, PolicyHash};
-use super::scan::{Clock, Facts, FactsHash, Reading, ScanSource, ScanState, Standing};
+use super::scan::{Clock, Facts, FactsHash, Reading, ScanSource, ScanState, Standing, Status};
 
 /// How far apart two equal readings of Inspector's findings have to be, so that the list can be taken for whole: one finding
 /// has been seen to become three within a minute.
@@ -185,6 +185,13 @@ pub struct Word {
     pub state: ScanState,
     pub status: String,
     pub read_at: Timestamp,
+}
+
+impl Word {
+    /// Whether the scanner has called the scan complete, and what was read of it is not its whole result.
+    pub fn is_of_an_ended_scan(&self) -> bool {
+        matches!(Status::parse(Some(&self.status)), Status::Complete | Status::Active)
+    }
 }
 
 /// The counts of a scan-complete event. Inspector counts CRITICAL, HIGH, MEDIUM and TOTAL.

@@ -214,6 +214,48 @@ pub fn timed_out(request: &Request, waits_for: Option<(&Child, NotYet<'_>)>, lis
     Reason { opening, closing, ..Reason::default() }
 }
 
+/// Nobody has deployed it, only asked whether a deployment would pass.
+pub fn may_be_deployed(gate: &Gate, digest: &ImageDigest) -> String {
+    format!("{}@{digest}: nothing blocks ({}). It may be deployed.", gate.repository.name, gate.policy.severity)
+}
+
+/// The same, where the gate reports what blocks and lets it through.
+pub fn let_through_all_the_same(reason: &Reason) -> String {
+    format!("{}\n\nIt may be deployed all the same: `failOnVulnerability` is false.", reason.text())
+}
+
+/// The same, of an image that no scanner can scan.
+pub fn let_through_unscanned(gate: &Gate, image: &Child) -> String {
+    format!(
+        "{}: not scanned ({}), since no scanner can scan it.\nIt may be deployed all the same: `onUnscanned` says so.",
+        subject(&gate.repository, image),
+        ScanState::Unsupported.word()
+    )
+}
+
+/// The same, where a deployment would have to wait.
+pub fn would_wait(gate: &Gate, image: &Child, why: NotYet<'_>, listed: Option<u64>) -> String {
+    let next = match why {
+        NotYet::State(ScanState::NotFound) => {
+            "Nobody has scanned it, as far as the scanner says. Have it scanned, or ask again when its scan has had time to begin."
+        }
+        NotYet::State(ScanState::CountsDisagree | ScanState::FindingsUnavailable | ScanState::Unknown(_)) | NotYet::TooOld(_) => why.way_out(),
+        NotYet::NoEpss => {
+            "Inspector's list of how likely the findings are exploited (EPSS), which this policy asks for, has not been read. It is read where a deployment, or the pipeline's own policy, asks for it."
+        }
+        _ => "Ask again when the scan has ended and its findings have been read.",
+    };
+    let listed = listed.map(|n| format!("\n{n} of the findings that are listed so far {} under this policy.", if n == 1 { "blocks" } else { "block" }));
+    format!(
+        "{} is not judged yet: a deployment would wait.\n{}: no complete scan result ({}).{}\n{next}\n{}",
+        gate.label(),
+        subject(&gate.repository, image),
+        why.word(),
+        listed.unwrap_or_default(),
+        everything(&gate.repository, &image.digest)
+    )
+}
+
 /// A newer request of the same resource took this one's place; nobody waits for its answer any more.
 pub fn superseded() -> Reason {
     Reason::new("superseded by a later request for the same resource")

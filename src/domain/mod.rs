@@ -1,6 +1,7 @@
 //! Floor 1: pure. No network, no clock, no async: what is decided here can be read in one sitting and tested in microseconds.
 
 pub mod alert;
+pub mod check;
 pub mod finding;
 pub mod head;
 pub mod image;

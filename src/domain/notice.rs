@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::alert::{NoticeKind, Scene};
 use super::finding::{Counts, Finding, Rating};
 use super::head::{Child, Head, Kind};
-use super::image::ImageDigest;
 use super::judge::Judgement;
 use super::message::finding_line;
 use super::outputs::Message;
@@ -240,7 +239,7 @@ pub struct Decided {
 
 impl Decided {
     /// What people hear of a decision besides those who wait for it; nothing of what was to be expected.
-    pub fn of(request: &Request, record: &Record, digest: Option<&ImageDigest>) -> Option<Self> {
+    pub fn of(request: &Request, record: &Record) -> Option<Self> {
         let warns = request.gate.as_ref().is_ok_and(|gate| gate.on_unscanned == OnUnscanned::Warn);
         let kind = match (record.verdict.as_str(), record.admitted.is_some()) {
             ("BLOCK" | "UNSCANNED" | "TIMED_OUT" | "GIVEN_UP", false) => NoticeKind::DeploymentBlocked,
@@ -249,10 +248,8 @@ impl Decided {
             ("UNSCANNED", true) if warns => NoticeKind::ScanFailed,
             _ => return None,
         };
-        let admitted = record.admitted.as_ref();
-        let digest = admitted.and_then(|admission| admission.digests.first()).or(digest);
-        let text = if admitted.is_some() { record.why.clone() } else { record.answer.reason().unwrap_or_default() };
-        Some(Self { kind, verdict: record.verdict.clone(), text, digest: digest.map(ToString::to_string) })
+        let text = if record.admitted.is_some() { record.why.clone() } else { record.answer.reason().unwrap_or_default() };
+        Some(Self { kind, verdict: record.verdict.clone(), text, digest: record.digest.as_ref().map(ToString::to_string) })
     }
 }
 

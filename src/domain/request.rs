@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::head::Child;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
 use super::notice::Decided;
-use super::outputs::{Outputs, Progress, Told};
+use super::outputs::{Outputs, Progress, Scanned, Told};
 use super::policy::Policy;
 use super::response_url::ResponseUrl;
 
@@ -217,6 +217,11 @@ impl Reason {
         lines.collect::<Vec<_>>().join("\n")
     }
 
+    /// The whole text, as far as an answer to CloudFormation takes it.
+    pub fn text(&self) -> String {
+        self.fit(ANSWER_BYTES)
+    }
+
     /// As many lines of the list as fit into `bytes` of JSON text, at most 20; cut on a character if not even the rest fits.
     fn fit(&self, bytes: usize) -> String {
         let fits = |text: &str| encoded_len(text) <= bytes;
@@ -335,6 +340,9 @@ pub struct Record {
     pub outputs_are_written: bool,
     /// What the pipeline's topic hears of it.
     pub notice: Option<Decided>,
+    /// For the history: the digest that was asked for, where it was known, and what was known of each image that was judged.
+    pub digest: Option<ImageDigest>,
+    pub known: Vec<Scanned>,
 }
 
 /// Somebody has taken it upon themselves to let one image into one stack, once, whatever its scan says.

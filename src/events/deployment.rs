@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 
 use super::members::{Members, shown};
 use super::{Glance, UnreadableEvent, arn};
-use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::response_url::{BadResponseUrl, ResponseUrl};
 use properties::{BadProperties, GateProperties};
 
@@ -77,7 +76,7 @@ impl Request {
     /// One property as it stands there, when it is text at all: for an answer that has to name something even where
     /// [`Request::gate`] refuses.
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+        properties::text(&self.properties, name)
     }
 
     /// What the gate is asked for.
@@ -94,22 +93,11 @@ impl Request {
 
     /// For a person to see; nothing here fails, and nothing may be decided by it.
     pub fn glance(&self) -> Glance {
-        let repository = self.property("repositoryName").map(str::to_owned);
-        let image = self.property("imageTag").map(ImageRef::parse);
-        let by_synth: Option<ImageDigest> = self.property("imageDigest").and_then(|digest| digest.parse().ok());
-        let (digest, tag) = match image {
-            Some(Ok(ImageRef::Digest(digest))) => (Some(digest), None),
-            Some(Ok(ImageRef::Tag(tag))) => (by_synth, Some(tag)),
-            Some(Err(_)) => (by_synth, None),
-            None => (by_synth, repository.as_ref().map(|_| properties::DEFAULT_TAG.to_owned())),
-        };
         let home = self.home();
         Glance {
             account: home.map(|(account, _)| account.to_owned()),
             region: home.map(|(_, region)| region.to_owned()),
-            repository,
-            digest,
-            tags: tag.into_iter().collect(),
+            ..properties::glance(&self.properties)
         }
     }
 }

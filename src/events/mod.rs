@@ -1,7 +1,7 @@
 //! Events in: JSON goes in, domain values come out, nothing else.
 //!
 //! Whatever reaches a function comes through [`read`]: EventBridge's events about images and findings, CloudFormation's
-//! requests, and our own messages to ourselves. An event is a hint: it says where to look, never that an image is clean. So
+//! requests, questions asked directly, and our own messages to ourselves. An event is a hint: it says where to look, never that an image is clean. So
 //! what cannot be read is an [`UnreadableEvent`] that names the member, and what is of no use is [`Event::Ignored`] with the
 //! reason; neither is ever taken for good news. Dates inside `detail` come in three styles and are not read at all: what
 //! orders events is the envelope's `time`.
@@ -9,7 +9,8 @@
 //! The types are our own and filled by hand ([`members`]) rather than derived, because a derived reader says that a map had
 //! the wrong type and not which member of which event it was.
 
-mod arn;
+pub(crate) mod arn;
+pub mod check;
 pub mod deployment;
 mod ecr;
 mod inspector;
@@ -24,6 +25,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::domain::image::{ImageDigest, Repository};
+use check::Check;
 use deployment::Request;
 use members::Members;
 pub(crate) use members::shown;
@@ -89,6 +91,8 @@ pub enum Event {
         request: Box<Request>,
         why: String,
     },
+    /// Somebody asks, without a deployment, whether an image would be let through.
+    CheckRequested(Check),
     Ours(Ours),
     /// A known envelope of no use to us.
     Ignored {
@@ -133,7 +137,7 @@ pub struct Glance {
 pub enum UnreadableEvent {
     #[error("this is not JSON: {0}")]
     NotJson(String),
-    #[error("this is neither an event with `detail-type` nor a CloudFormation request{}{seems}", if seems.is_empty() { "" } else { ": " })]
+    #[error("this is neither an event with `detail-type`, nor a CloudFormation request, nor a `check`{}{seems}", if seems.is_empty() { "" } else { ": " })]
     NotAnEvent { seems: String },
     #[error("{event}: `{member}` {reason}")]
     BadMember { event: String, member: String, reason: String },
@@ -155,6 +159,7 @@ impl Event {
             Self::CoverageChanged { .. } => "coverage-changed",
             Self::DeploymentRequested(_) => "deployment-requested",
             Self::DeploymentGivenUp { .. } => "deployment-given-up",
+            Self::CheckRequested(_) => "check-requested",
             Self::Ours(_) => "our-own-message",
             Self::Ignored { .. } => "ignored",
         }
@@ -173,16 +178,16 @@ impl Event {
             | Self::EnhancedScanEnded { about, .. }
             | Self::FindingChanged { about, .. }
             | Self::CoverageChanged { about, .. } => Some(about),
-            Self::DeploymentRequested(_) | Self::DeploymentGivenUp { .. } | Self::Ours(_) | Self::Ignored { .. } => None,
+            Self::DeploymentRequested(_) | Self::DeploymentGivenUp { .. } | Self::CheckRequested(_) | Self::Ours(_) | Self::Ignored { .. } => None,
         }
     }
 
     /// Account and region where it happened, so that news from elsewhere can be ignored and counted. For an image that is
-    /// where the image is, for a deployment where its stack is; our own messages come from nowhere else.
+    /// where the image is, for a deployment where its stack is; our own messages, and checks, come from nowhere else.
     pub fn home(&self) -> Option<(&str, &str)> {
         match self {
             Self::DeploymentRequested(request) | Self::DeploymentGivenUp { request, .. } => request.home(),
-            Self::Ours(_) => None,
+            Self::CheckRequested(_) | Self::Ours(_) => None,
             Self::Ignored { glance, .. } => Some((glance.account.as_deref()?, glance.region.as_deref()?)),
             _ => self.about().map(|about| (about.repository.account.as_str(), about.repository.region.as_str())),
         }
@@ -194,7 +199,9 @@ impl UnreadableEvent {
     pub fn way_out(&self) -> &'static str {
         match self {
             Self::NotJson(_) => "Give one event as JSON, as AWS sent it.",
-            Self::NotAnEvent { .. } => "Give one event as EventBridge delivers it, one CloudFormation request, or a queue's batch (`Records`) of them.",
+            Self::NotAnEvent { .. } => {
+                "Give one event as EventBridge delivers it, one CloudFormation request or `check`, or a queue's batch (`Records`) of them."
+            }
             Self::BadMember { .. } => "Nothing is concluded from such an event; the samples in `events/` show what AWS sends.",
         }
     }
@@ -229,6 +236,8 @@ pub fn read(event: &Value) -> Result<Event, UnreadableEvent> {
         read_envelope(members)
     } else if has("RequestType") {
         Request::read(members).map(|request| Event::DeploymentRequested(Box::new(request)))
+    } else if has("check") {
+        Check::read(members).map(Event::CheckRequested)
     } else if has("v") && has("kind") {
         Ours::read(members).map(Event::Ours)
     } else {

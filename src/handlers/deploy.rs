@@ -1,26 +1,32 @@
-//! A deployment asks: answer it now, or let it wait.
+//! A deployment asks: answer it now, or let it wait. Somebody asks without one: tell what a deployment would be answered.
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{info, warn};
 
-use super::drive::drive;
+use super::drive::{drive, drive_to_its_end};
 use super::error::HandlerError;
 use crate::aws::Aws;
+use crate::domain::check::Checked;
 use crate::domain::image::Repository;
 use crate::domain::protocol::deploy::{Deploy, Home, asked_at, due};
+use crate::domain::protocol::{Outcome, Why};
 use crate::domain::request::{Gate, Named, Request, RequestKind, physical_id};
 use crate::domain::response_url::{BadResponseUrl, ResponseUrl};
+use crate::events::check::Check;
 use crate::events::deployment::properties::{self, GateProperties};
 use crate::events::{self, Event, deployment};
 
 /// The patience of a request whose properties cannot be read: the default.
 const DEFAULT_PATIENCE_S: u32 = 840;
 
-pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<(), HandlerError> {
+/// What the function returns: nothing to CloudFormation, which is answered where it wants to be, and the verdict to whoever asks
+/// directly.
+pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<Option<Box<Checked>>, HandlerError> {
     let arrived_at = Timestamp::now();
     let asked = match events::read(&event).map_err(HandlerError::UnreadableEvent)? {
         Event::DeploymentRequested(asked) => *asked,
+        Event::CheckRequested(asked) => return check(&asked, aws, here, arrived_at).await.map(Some),
         other => return Err(HandlerError::NotForUs(other.kind())),
     };
     // Nobody can be answered at an address that is not CloudFormation's: better a deployment that times out than an answer
@@ -35,7 +41,24 @@ pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<(), Handl
     let Named { repository, image } = &request.named;
     let took_ms = arrived_at.duration_until(Timestamp::now()).as_millis() as u64;
     info!(stack = request.stack_name(), request_id = request.request_id, logical_id = request.logical_id, verdict, took_ms, "{repository}:{image}: {verdict}");
-    Ok(())
+    Ok(None)
+}
+
+/// Answers at once, and records nothing. What could not be looked up is an error, and never a verdict.
+async fn check(asked: &Check, aws: &Aws, here: &Here, arrived_at: Timestamp) -> Result<Box<Checked>, HandlerError> {
+    let named = Named { repository: asked.glance().repository.unwrap_or_default(), image: asked.image().to_owned() };
+    let gate = asked.gate().map_err(|error| error.to_string()).and_then(|properties| gate(properties, here));
+    let machine = Deploy::checking(gate, named.clone(), here.home.clone(), aws.settings.policy.clone(), arrived_at);
+    let checked = match drive_to_its_end(machine, aws).await? {
+        Outcome::Checked(checked) => checked,
+        Outcome::Done(what) | Outcome::Redeliver(Why { text: what, .. }) => {
+            return Err(HandlerError::TryAgain(Why::new(format!("a check has ended with `{what}`"))));
+        }
+    };
+    let took_ms = arrived_at.duration_until(Timestamp::now()).as_millis() as u64;
+    let verdict = checked.verdict.word();
+    info!(verdict, may_deploy = checked.may_deploy, took_ms, "checked {}:{}: {verdict}", named.repository, named.image);
+    Ok(checked)
 }
 
 /// Lambda has delivered a request as often as it does. Somebody has to answer it.

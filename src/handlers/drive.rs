@@ -22,13 +22,23 @@ const FRESH_ROLE: Duration = Duration::from_secs(20);
 const ASK_AGAIN_MS: u64 = 1000;
 
 /// Runs a protocol to its end. `Ok` is what it did, in a word.
-pub async fn drive(mut protocol: impl Protocol, aws: &Aws) -> Result<String, HandlerError> {
+pub async fn drive(protocol: impl Protocol, aws: &Aws) -> Result<String, HandlerError> {
+    // In a box of its own: together with what waits for this, the compiler would not follow so deep a future.
+    match Box::pin(drive_to_its_end(protocol, aws)).await? {
+        Outcome::Done(what) => Ok(what),
+        Outcome::Checked(checked) => Ok(checked.verdict.word().to_owned()),
+        Outcome::Redeliver(why) => Err(HandlerError::TryAgain(why)),
+    }
+}
+
+/// The same, with all that it came to. An error is what has to be delivered again.
+pub async fn drive_to_its_end(mut protocol: impl Protocol, aws: &Aws) -> Result<Outcome, HandlerError> {
     let mut saw = Saw::Start;
     let began = Instant::now();
     loop {
         match protocol.next(saw, Timestamp::now()) {
-            Do::Finish(Outcome::Done(what)) => return Ok(what),
             Do::Finish(Outcome::Redeliver(why)) => return Err(HandlerError::TryAgain(why)),
+            Do::Finish(outcome) => return Ok(outcome),
             effect => {
                 let name = name(&effect);
                 fault_point(&effect);

@@ -153,7 +153,7 @@ impl Parking {
     fn drive(&self, mut machine: Machine, mut saw: Saw, now: Second) -> Next {
         loop {
             let effect = match machine.next(saw, at(now)) {
-                Do::Finish(Outcome::Done(_)) => return Next::Done,
+                Do::Finish(Outcome::Done(_) | Outcome::Checked(_)) => return Next::Done,
                 Do::Finish(Outcome::Redeliver(why)) => return Next::Redeliver { surprised: why.text != FAULT },
                 Do::ResolveImage { image, .. } => {
                     saw = Saw::Image(self.setting.resolve(&image));

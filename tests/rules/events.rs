@@ -9,6 +9,7 @@ use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::request::{AskedScan, OnBlock, OnUnscanned};
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
+use ecr_scan_verifier::events::check::Check;
 use ecr_scan_verifier::events::deployment::properties::{GateProperties, properties_hash};
 use ecr_scan_verifier::events::deployment::{Kind, Request};
 use ecr_scan_verifier::events::ours::Ours;
@@ -41,6 +42,8 @@ enum Holds {
     Batch(Vec<Holds>),
     /// A request, and what its gate asks for or why it is refused.
     Request(Box<dyn Fn(&Request)>),
+    /// A question asked directly, and what its gate asks for or why it is refused.
+    Check(Box<dyn Fn(&Check)>),
 }
 use Holds::{Batch, Ignored, This, Unreadable};
 
@@ -90,6 +93,20 @@ fn request(check: impl Fn(&Request) + 'static) -> Holds {
     Holds::Request(Box::new(check))
 }
 
+fn check(check: impl Fn(&Check) + 'static) -> Holds {
+    Holds::Check(Box::new(check))
+}
+
+/// CloudFormation makes text of numbers and booleans, wherever they stand.
+fn as_cloudformation(value: &Value) -> Value {
+    match value {
+        Value::Bool(_) | Value::Number(_) => Value::String(value.to_string()),
+        Value::Array(list) => list.iter().map(as_cloudformation).collect(),
+        Value::Object(members) => Value::Object(members.iter().map(|(name, value)| (name.clone(), as_cloudformation(value))).collect()),
+        Value::String(_) | Value::Null => value.clone(),
+    }
+}
+
 fn members(words: &[&str]) -> Policy {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     Policy::from_words(Some(&words), None, []).unwrap()
@@ -127,7 +144,7 @@ fn samples() -> BTreeMap<&'static str, Holds> {
     const NOTARY: Option<&str> = Some("application/vnd.cncf.notary.signature");
     let tag_of = |kind: &str| format!("sha256-{}{kind}", &APP[7..]);
     let app = || about(APP, &["1.4.2"]);
-    let neither = "neither an event with `detail-type` nor a CloudFormation request";
+    let neither = "neither an event with `detail-type`, nor a CloudFormation request, nor a `check`";
     let id = "c5a0d5a75889f353116863db75c7d657";
     BTreeMap::from([
         ("image-pushed.json", pushed(app(), Manifest::Image)),
@@ -303,6 +320,21 @@ fn samples() -> BTreeMap<&'static str, Holds> {
                 Unreadable("not JSON"),
             ]),
         ),
+        (
+            "check.json",
+            check(|check| {
+                let asked = check.gate().unwrap();
+                let sample = sample_value("check.json");
+                let as_a_gate = sample["check"].as_object().unwrap().iter().map(|(name, value)| (name.clone(), as_cloudformation(value)));
+                assert_eq!(asked, GateProperties::parse(&as_a_gate.collect()).unwrap(), "numbers and booleans mean what they mean as text");
+                assert_eq!((asked.on_block, asked.max_scan_age_s, asked.policy.max_findings.len()), (OnBlock::Warn, Some(604_800), 1));
+            }),
+        ),
+        (
+            "check-with-an-unknown-property.json",
+            check(|check| assert!(check.gate().unwrap_err().to_string().contains("does not know the property `severityTreshold`"))),
+        ),
+        ("malformed-check-with-a-policy-beside-it.json", Unreadable("`severityThreshold` stands beside `check`")),
         ("message-timer.json", this(Event::Ours(Ours::Timer { request_id: "d9aa1057-73f6-480f-85bb-c2e932c60d6e".into(), n: 3 }))),
         ("message-look-again.json", this(Event::Ours(Ours::LookAgain { digest: digest(APP), repository: about(APP, &[]).repository, n: 2, request_id: None }))),
         (
@@ -369,6 +401,7 @@ fn assert_holds(file: &str, read: &Result<Event, UnreadableEvent>, holds: &Holds
             assert_eq!((glance.account.as_deref(), glance.region.as_deref()), (Some("123456789012"), Some("eu-west-1")), "{file}");
         }
         (Ok(Event::DeploymentRequested(request)), Holds::Request(check)) => check(request),
+        (Ok(Event::CheckRequested(asked)), Holds::Check(check)) => check(asked),
         (Err(error), Unreadable(words)) => assert!(error.to_string().contains(words), "{file}: {error}"),
         (read, _) => panic!("{file} was read as {read:?}"),
     }
@@ -411,6 +444,7 @@ fn a_name_promises_the_kind() {
         let kind = serde_json::from_str::<Value>(&report.stdout).map(|report| report["kind"].as_str().unwrap_or("batch").to_owned());
         let promised = match file.split('-').next().unwrap() {
             "artifact" => "artifact-pushed",
+            "check" | "check.json" => "check-requested",
             "basic" => "basic-scan-ended",
             "batch" => "batch",
             "coverage" => "coverage-changed",

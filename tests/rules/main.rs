@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod announcing;
+mod checking;
 mod commands;
 mod crashing;
 mod deploying;

@@ -6,6 +6,7 @@
 mod local;
 
 mod alerts;
+mod direct;
 mod faults;
 mod harness;
 mod images;

@@ -7,7 +7,8 @@
 //! scan could end between the look and the registration, and the request would wait for news that has already passed.
 //!
 //! The same machine goes on with a request that was woken ([`Deploy::woken`], driven by [`super::wake`]), and with one that
-//! Lambda has given up ([`Deploy::given_up`]).
+//! Lambda has given up ([`Deploy::given_up`]). And it answers whoever asks without a deployment ([`Deploy::checking`]): it looks
+//! as it does for a Create, and where that would be decided or would begin to wait, it says so and leaves nothing behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +17,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::remember::{Next, Remember};
 use super::wake::{By, Wake, timer_after};
 use super::{Depth, Do, Outcome, Protocol, Resolved, Saw, Why};
+use crate::domain::check::Named as CheckedImage;
+use crate::domain::check::{Blocking, Checked, LISTED, OfIndex, Verdict};
 use crate::domain::finding::Counts;
-use crate::domain::head::{AskedFor, Child, Head, Kind, News};
+use crate::domain::head::{APART, AskedFor, Child, Head, Kind, News};
 use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::judge::judge;
 use crate::domain::message::{self, Blocked, NotYet};
@@ -26,8 +29,8 @@ use crate::domain::outputs::{Progress, Scanned, Told};
 use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
 use crate::domain::request::{
-    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, Glass, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage, Stored,
-    Waiting, image_row,
+    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, Glass, Named, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage,
+    Stored, Waiting, image_row,
 };
 use crate::domain::response_url::ResponseUrl;
 use crate::domain::scan::{Facts, FactsHash, Reading, ScanSource, ScanState, Standing, understand};
@@ -40,6 +43,8 @@ const MOST_LOOKS: usize = 5;
 const POLICY_BYTES: usize = 200_000;
 /// After a push its event is here within seconds; and what was pushed before the pipeline existed has none.
 const ON_PUSH_COMES_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+/// A scan takes seconds at best.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// A rollback that nobody can ask about is known by what it swaps; an older request than this is no longer being rolled back.
 const ROLLS_BACK_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
@@ -82,6 +87,8 @@ enum Run {
     Woken { looks: bool },
     /// Every delivery failed, and nothing more is known than why.
     GivenUp { why: String },
+    /// Somebody asks what a deployment would be answered.
+    Checked,
 }
 
 /// What has been seen so far. `None` is "not asked yet", everywhere.
@@ -94,6 +101,10 @@ struct Known {
     /// The state of the stack was not to be had: whether this is a rollback shows in what it swaps.
     stack_denied: bool,
     resolved: Option<Result<Resolved, Why>>,
+    /// The images that the decision hangs on, once that is known.
+    counted: Option<Counted>,
+    /// What each of them is found to be; gathered for a check alone.
+    judged: Vec<Judged>,
     /// Whether the tag still names what it named when the request began to wait.
     checked_again: bool,
     heads: BTreeMap<ImageDigest, Option<Head>>,
@@ -108,6 +119,8 @@ struct Known {
     scanned_lately: BTreeSet<ImageDigest>,
     data: Option<Option<Data>>,
     superseded: bool,
+    /// Of these images on-scan has been told, for a check.
+    asked_to_look: BTreeSet<ImageDigest>,
     /// Whether somebody has broken the glass for this image.
     glass: Option<Option<Glass>>,
     /// Whether an earlier delivery has stored the request.
@@ -160,6 +173,7 @@ enum Asked {
     Frequency,
     Glass,
     Look(ImageDigest),
+    ToLook,
     ReadOn,
     Start(ImageDigest),
     Data,
@@ -180,6 +194,27 @@ enum Seen {
     Unscanned(ScanState),
     /// Neither waiting nor scanning helps: what was asked cannot be done here.
     Refused(Reason),
+}
+
+impl Seen {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Pass(_) => Verdict::Pass,
+            Self::Block { .. } => Verdict::Block,
+            Self::LetThrough | Self::Unscanned(_) => Verdict::Unscanned,
+            Self::NotYet(_) | Self::Missing(_) => Verdict::Pending,
+            Self::Refused(_) => Verdict::Refused,
+        }
+    }
+}
+
+/// One image of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Judged {
+    image: Child,
+    verdict: Verdict,
+    scanned_at: Option<Timestamp>,
+    blocking: u64,
 }
 
 enum PendingWhy {
@@ -241,6 +276,26 @@ impl Deploy {
     pub fn given_up(request: Request, url: ResponseUrl, home: Home, pipelines: Policy, due: Timestamp, why: String) -> Self {
         let mut deploy = Self::new(request, url, home, pipelines, due);
         deploy.run = Run::GivenUp { why };
+        deploy
+    }
+
+    /// Somebody asks whether an image may be deployed, and deploys nothing.
+    pub fn checking(gate: Result<Gate, String>, named: Named, home: Home, pipelines: Policy, now: Timestamp) -> Self {
+        // Nobody is answered by an id or at an address, and nothing is stored under either.
+        let request = Request {
+            kind: RequestKind::Create,
+            request_id: String::new(),
+            stack_id: String::new(),
+            logical_id: String::new(),
+            physical_id: String::new(),
+            properties_hash: String::new(),
+            old_properties_hash: None,
+            asked_at: now,
+            gate,
+            named,
+        };
+        let mut deploy = Self::new(request, ResponseUrl::from(String::new()), home, pipelines, now);
+        deploy.run = Run::Checked;
         deploy
     }
 
@@ -313,6 +368,7 @@ impl Deploy {
             Images::Counted(images) => Counted { digest, images },
             Images::Refused(reason) => return self.refuse(reason, "REFUSED", now),
         };
+        self.known.counted = Some(images.clone());
         let unread: Vec<ImageDigest> = images.digests().filter(|digest| !self.known.heads.contains_key(digest)).cloned().collect();
         if !unread.is_empty() {
             let effect = Do::ReadHeads { repository: gate.repository.clone(), digests: unread.clone() };
@@ -339,6 +395,11 @@ impl Deploy {
 
     /// Every image is judged: the worst one decides.
     fn rule(&mut self, gate: &Gate, images: &Counted, seen: &[(&Child, Seen)], now: Timestamp) -> Do {
+        if self.run == Run::Checked
+            && let Some(effect) = self.gather_for_check(gate, seen)
+        {
+            return effect;
+        }
         let find = |wanted: fn(&Seen) -> bool| seen.iter().find(|(_, seen)| wanted(seen));
         if let Some((_, Seen::Refused(reason))) = find(|seen| matches!(seen, Seen::Refused(_))) {
             return self.refuse(reason.clone(), "REFUSED", now);
@@ -351,7 +412,8 @@ impl Deploy {
             Seen::NotYet(_) | Seen::Unscanned(_) => true,
             Seen::Pass(_) | Seen::LetThrough | Seen::Refused(_) | Seen::Missing(_) => false,
         };
-        if seen.iter().any(|(_, seen)| is_in_the_way(seen)) && self.known.rolling_back != Some(true) {
+        // Broken for one deployment, and a check is none.
+        if seen.iter().any(|(_, seen)| is_in_the_way(seen)) && self.known.rolling_back != Some(true) && self.run != Run::Checked {
             match self.known.glass.clone() {
                 None if self.must_ask_stack() => return self.ask_stack(),
                 None => {
@@ -391,6 +453,9 @@ impl Deploy {
             (None, Some(_)) => "UNSCANNED",
             (None, None) => "PASS",
         };
+        if self.run == Run::Checked {
+            return self.may_deploy(gate, images, seen, now);
+        }
         let mut objection = None;
         if let Some((image, Seen::Block { source, blocking, .. })) = find(|seen| matches!(seen, Seen::Block { .. })) {
             if self.has_outputs() {
@@ -454,6 +519,9 @@ impl Deploy {
             })
             .collect();
         let [(image, why), ..] = not_yet.as_slice() else { return self.give_up("nothing to wait for") };
+        if self.run == Run::Checked {
+            return self.would_wait(gate, image, why, &not_yet, now);
+        }
         if self.known.rolling_back == Some(true) {
             return self.refuse(message::rollback_without_record(gate), "PENDING", now);
         }
@@ -483,6 +551,7 @@ impl Deploy {
                 self.register(images.clone(), None, now)
             }
             Run::Registered | Run::Woken { .. } => Do::Finish(Outcome::Done(format!("waits for {}", image.digest))),
+            Run::Checked => self.give_up("a check that waits"),
         }
     }
 
@@ -527,6 +596,7 @@ impl Deploy {
                         self.doing = Doing::Telling;
                         Some(Do::Tell { request_id: self.request.request_id.clone(), told })
                     }
+                    Run::Checked => Some(self.give_up("a check that writes outputs")),
                 }
             }
         }
@@ -761,7 +831,7 @@ impl Deploy {
     /// just looked when it wakes somebody, and looks at each when a timer rings.
     fn may_look(&self, gate: &Gate, of: usize) -> bool {
         match self.run {
-            Run::Delivered | Run::Registered => (self.known.rolling_back != Some(true) || gate.suppress_on_rollback) && of <= MOST_LOOKS,
+            Run::Delivered | Run::Registered | Run::Checked => (self.known.rolling_back != Some(true) || gate.suppress_on_rollback) && of <= MOST_LOOKS,
             Run::Woken { looks } => looks,
             Run::GivenUp { .. } => false,
         }
@@ -797,6 +867,9 @@ impl Deploy {
 
     /// Answers FAILED, unless this is a rollback: that one never fails because of us.
     fn refuse(&mut self, reason: Reason, verdict: &str, now: Timestamp) -> Do {
+        if self.run == Run::Checked {
+            return self.checked(Verdict::of_refusal(verdict), false, reason.text(), None, now);
+        }
         if self.must_ask_stack() {
             return self.ask_stack();
         }
@@ -869,24 +942,21 @@ impl Deploy {
             told: None,
             outputs_are_written: false,
             notice: None,
+            digest: None,
+            known: Vec::new(),
         })
     }
 
-    /// The digest that the request is about, as far as it is known.
-    fn digest(&self) -> Option<&ImageDigest> {
-        match (&self.known.resolved, self.request.gate.as_ref().map(|gate| &gate.image)) {
-            (Some(Ok(Resolved::Image(digest) | Resolved::Index(digest, _))), _) => Some(digest),
-            (_, Ok(ImageRef::Digest(digest))) => Some(digest),
-            _ => None,
-        }
-    }
-
     fn record(&mut self, record: Record) -> Do {
+        let now = record.decided_at;
         self.verdict = record.verdict.clone();
-        let notice = Decided::of(&self.request, &record, self.digest()).filter(|_| self.home.is_heard);
-        self.has_notice = notice.is_some();
         let outputs_are_written = self.known.progress.is_some() && record.admitted.is_some();
-        let record = Box::new(Record { told: self.known.told.take(), outputs_are_written, notice, ..record });
+        let known = self.known.counted.as_ref().map(|images| self.scanned(images, now)).unwrap_or_default();
+        let admitted = record.admitted.as_ref().and_then(|admission| admission.data.image_digest.parse().ok());
+        let digest = admitted.or_else(|| self.digest());
+        let mut record = Box::new(Record { told: self.known.told.take(), outputs_are_written, digest, known, ..record });
+        record.notice = Decided::of(&self.request, &record).filter(|_| self.home.is_heard);
+        self.has_notice = record.notice.is_some();
         match self.run {
             Run::Delivered | Run::GivenUp { .. } => {
                 self.doing = Doing::Recording(record.clone());
@@ -896,6 +966,122 @@ impl Deploy {
                 self.doing = Doing::Claiming(record.clone());
                 Do::Claim { request: Box::new(self.request.clone()), record }
             }
+            Run::Checked => self.give_up("a check that records something"),
+        }
+    }
+
+    /// What each image of a check is, and the findings of those that block: whoever asks reads them all.
+    fn gather_for_check(&mut self, gate: &Gate, seen: &[(&Child, Seen)]) -> Option<Do> {
+        for (image, seen) in seen {
+            if matches!(seen, Seen::Block { .. })
+                && let Some(effect) = self.facts_for_message(gate, image)
+            {
+                return Some(effect);
+            }
+        }
+        let judged = seen.iter().map(|(image, seen)| {
+            let (scanned_at, blocking) = match seen {
+                Seen::Pass(at) => (*at, 0),
+                Seen::Block { at, blocking, .. } => (Some(*at), *blocking),
+                _ => (None, 0),
+            };
+            Judged { image: (*image).clone(), verdict: seen.verdict(), scanned_at, blocking }
+        });
+        self.known.judged = judged.collect();
+        None
+    }
+
+    /// A check of what a gate would let through, be it in spite of what stands in the way.
+    fn may_deploy(&mut self, gate: &Gate, images: &Counted, seen: &[(&Child, Seen)], now: Timestamp) -> Do {
+        for (image, seen) in seen {
+            if let Seen::Block { source, blocking, .. } = seen {
+                let also = self.known.judged.iter().filter(|judged| judged.verdict == Verdict::Block).count() - 1;
+                let reason = self.blocked(gate, image, *source, *blocking, also, now);
+                return self.checked(Verdict::Block, true, message::let_through_all_the_same(&reason), None, now);
+            }
+        }
+        match seen.iter().find(|(_, seen)| matches!(seen, Seen::LetThrough)) {
+            Some((image, _)) => self.checked(Verdict::Unscanned, true, message::let_through_unscanned(gate, image), None, now),
+            None => self.checked(Verdict::Pass, true, message::may_be_deployed(gate, &images.digest), None, now),
+        }
+    }
+
+    /// A check of what a deployment would wait for. What this function cannot find out by looking, on-scan is asked to: nobody
+    /// else would, since nobody waits.
+    fn would_wait(&mut self, gate: &Gate, image: &Child, why: &PendingWhy, not_yet: &[(&Child, &PendingWhy)], now: Timestamp) -> Do {
+        let to_look = not_yet.iter().map(|(image, _)| &image.digest).find(|digest| !self.known.asked_to_look.contains(*digest) && !self.has_seen_all(digest));
+        if let Some(digest) = to_look.cloned() {
+            self.known.asked_to_look.insert(digest.clone());
+            let effect = Do::LookAgain { repository: gate.repository.clone(), digest, n: 0, after: SignedDuration::ZERO, request_id: None };
+            return self.ask(Asked::ToLook, effect);
+        }
+        let listed = self.head(&image.digest).and_then(|head| head.listed_so_far(&gate.policy));
+        let ask_again = match why {
+            PendingWhy::Unsettled => APART,
+            _ => ASK_AGAIN,
+        };
+        self.checked(Verdict::Pending, false, message::would_wait(gate, image, why.not_yet(), listed), Some(ask_again), now)
+    }
+
+    /// Whether this run has asked the scanner itself, and was told all that there is: of a long list it reads the first page alone.
+    fn has_seen_all(&self, digest: &ImageDigest) -> bool {
+        let has_more = |head: &Head| head.state() == ScanState::Running && head.latest.as_ref().is_some_and(|word| word.is_of_an_ended_scan());
+        self.known.looked.contains(digest) && !self.head(digest).is_some_and(has_more)
+    }
+
+    fn checked(&self, verdict: Verdict, may_deploy: bool, message: String, retry_after: Option<SignedDuration>, now: Timestamp) -> Do {
+        let gate = self.request.gate.as_ref().ok();
+        let is_index = self.known.counted.as_ref().is_some_and(Counted::is_index);
+        let mut counts = Counts::default();
+        let mut blocking = Vec::new();
+        for judged in &self.known.judged {
+            let digest = &judged.image.digest;
+            let judgement = gate.and_then(|gate| Some(judge(self.facts(digest)??.findings(), &gate.policy, &gate.repository.name, now)));
+            let result = self.head(digest).and_then(Head::valid_result);
+            match (&judgement, result) {
+                (Some(judgement), _) => judgement.counts.iter().for_each(|(word, count)| counts.add(word, count)),
+                (None, Some(result)) => result.counts.iter().for_each(|(word, count)| counts.add(word, count)),
+                (None, None) => {}
+            }
+            if judged.verdict == Verdict::Block {
+                let of = is_index.then(|| digest.clone());
+                blocking.extend(judgement.iter().flat_map(|judgement| &judgement.blocking).map(|finding| Blocking::of(finding, of.clone())));
+            }
+        }
+        blocking.truncate(LISTED);
+        let digest = self.digest();
+        let named = &self.request.named;
+        let of_index = |judged: &Judged| OfIndex { digest: judged.image.digest.clone(), platform: judged.image.platform.clone(), verdict: judged.verdict };
+        Do::Finish(Outcome::Checked(Box::new(Checked {
+            schema_version: 1,
+            verdict,
+            may_deploy,
+            image: CheckedImage {
+                repository: gate.map_or_else(|| named.repository.clone(), |gate| gate.repository.name.clone()),
+                uri: gate.zip(digest.as_ref()).map(|(gate, digest)| format!("{}@{digest}", gate.repository.uri())),
+                digest,
+                tag: gate.and_then(|gate| match &gate.image {
+                    ImageRef::Tag(tag) => Some(tag.clone()),
+                    ImageRef::Digest(_) => None,
+                }),
+            },
+            scanned_at: self.known.judged.iter().filter_map(|judged| judged.scanned_at).min(),
+            policy_hash: gate.map(|gate| gate.policy.hash().to_string()),
+            counts,
+            blocking,
+            blocking_total: self.known.judged.iter().map(|judged| judged.blocking).sum(),
+            images: self.known.judged.iter().filter(|_| is_index).map(of_index).collect(),
+            message,
+            retry_after_seconds: retry_after.and_then(|after| u32::try_from(after.as_secs()).ok()),
+        })))
+    }
+
+    /// The digest that is deployed, as far as it is known.
+    fn digest(&self) -> Option<ImageDigest> {
+        match (&self.known.resolved, self.request.gate.as_ref().ok().map(|gate| &gate.image)) {
+            (Some(Ok(Resolved::Image(digest) | Resolved::Index(digest, _) | Resolved::NotAnImage(digest, _))), _) => Some(digest.clone()),
+            (_, Some(ImageRef::Digest(digest))) => Some(digest.clone()),
+            _ => None,
         }
     }
 
@@ -903,9 +1089,9 @@ impl Deploy {
         self.request.gate.as_ref().is_ok_and(|gate| gate.outputs.is_some())
     }
 
-    /// What was judged, for whoever writes the outputs.
-    fn tell(&mut self, images: &Counted, verdict: &str, objection: Option<String>, now: Timestamp) {
-        let Ok(gate) = &self.request.gate else { return };
+    /// What is known of each image that has a complete result.
+    fn scanned(&self, images: &Counted, now: Timestamp) -> Vec<Scanned> {
+        let Ok(gate) = &self.request.gate else { return Vec::new() };
         let scanned = images.images.iter().filter_map(|image| {
             let (result, _) = self.head(&image.digest)?.complete()?;
             let judged = self.facts(&image.digest).flatten().map(|facts| judge(facts.findings(), &gate.policy, &gate.repository.name, now).counts);
@@ -918,7 +1104,13 @@ impl Deploy {
                 facts: result.facts.clone(),
             })
         });
-        let images_told = scanned.collect();
+        scanned.collect()
+    }
+
+    /// What was judged, for whoever writes the outputs.
+    fn tell(&mut self, images: &Counted, verdict: &str, objection: Option<String>, now: Timestamp) {
+        let Ok(gate) = &self.request.gate else { return };
+        let images_told = self.scanned(images, now);
         let is_strict = gate.outputs.as_ref().is_some_and(|outputs| outputs.strict);
         // What blocks is refused at once, and waits for no output.
         let waits_for_them = is_strict && !(verdict == "BLOCK" && gate.on_block == OnBlock::Fail);
@@ -1042,7 +1234,7 @@ impl Deploy {
                 let effect = Do::ReadOn { repository: gate.repository.clone(), digest, from };
                 return Some(self.ask(Asked::ReadOn, effect));
             }
-            (Asked::ReadOn, Saw::Done) => {}
+            (Asked::ReadOn | Asked::ToLook, Saw::Done) => {}
             (Asked::Start(digest), Saw::Started(started)) => return self.started(digest, started, now),
             (_, Saw::Failed(why)) => return Some(Do::Finish(Outcome::Redeliver(why))),
             (asked, saw) => return Some(stray(&asked, &saw)),

@@ -28,6 +28,7 @@ pub mod wake;
 use jiff::{SignedDuration, Timestamp};
 
 use super::alert::{Announced, Live, NoticeKind};
+use super::check::Checked;
 use super::head::Head;
 use super::image::{ImageDigest, ImageRef, Repository};
 use super::outputs::{Log, Message, Progress, Role, SbomTo, Told};
@@ -405,6 +406,8 @@ pub struct Why {
 pub enum Outcome {
     /// One word for the log and the metrics, and what it is about.
     Done(String),
+    /// Nobody has asked for a deployment, only whether one would pass; nothing was recorded.
+    Checked(Box<Checked>),
     /// Nothing was decided; whoever delivered this has to deliver it again.
     Redeliver(Why),
 }

@@ -133,9 +133,9 @@ impl Wake {
 
     /// Answers from the item alone.
     fn refuse(&mut self, stored: &Stored, reason: Reason, verdict: &str, now: Timestamp) -> Do {
-        let mut record = Record::refused(&stored.request, reason, verdict, now);
-        let digest = stored.images.as_ref().map(|images| &images.digest);
-        record.notice = Decided::of(&stored.request, &record, digest).filter(|_| self.home.is_heard);
+        let digest = stored.images.as_ref().map(|images| images.digest.clone());
+        let mut record = Record { digest, ..Record::refused(&stored.request, reason, verdict, now) };
+        record.notice = Decided::of(&stored.request, &record).filter(|_| self.home.is_heard);
         self.has_notice = record.notice.is_some();
         self.at = At::Claiming(stored.url.clone(), record.answer.clone());
         Do::Claim { request: Box::new(stored.request.clone()), record: Box::new(record) }
@@ -172,6 +172,8 @@ impl Record {
             told: None,
             outputs_are_written: false,
             notice: None,
+            digest: None,
+            known: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::domain::image::{ImageDigest, ImageRef, Repository, sha256_hex};
 use crate::domain::outputs::{Layout, LogsTo, Outputs, SbomFormat, SbomTo};
 use crate::domain::policy::{BEYOND_SEVERITY, BadPolicy, Policy};
 use crate::domain::request::{AskedScan, OnBlock, OnUnscanned};
+use crate::events::Glance;
 use crate::events::members::{kind_of, shown};
 
 /// What `imageTag` means when it is left out.
@@ -104,6 +105,25 @@ impl GateProperties {
             outputs: given.outputs()?,
         })
     }
+}
+
+/// One property as it stands there, when it is text at all.
+pub fn text<'a>(properties: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    properties.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// Which image they name, for a person to see; nothing here fails, and nothing may be decided by it.
+pub fn glance(properties: &Map<String, Value>) -> Glance {
+    let repository = text(properties, "repositoryName").map(str::to_owned);
+    let image = text(properties, "imageTag").map(ImageRef::parse);
+    let by_synth: Option<ImageDigest> = text(properties, "imageDigest").and_then(|digest| digest.parse().ok());
+    let (digest, tag) = match image {
+        Some(Ok(ImageRef::Digest(digest))) => (Some(digest), None),
+        Some(Ok(ImageRef::Tag(tag))) => (by_synth, Some(tag)),
+        Some(Err(_)) => (by_synth, None),
+        None => (by_synth, repository.as_ref().map(|_| DEFAULT_TAG.to_owned())),
+    };
+    Glance { repository, digest, tags: tag.into_iter().collect(), ..Glance::default() }
 }
 
 /// Only such roles let themselves be taken over by on-scan.
