@@ -116,8 +116,12 @@ impl Story {
 
     async fn listener(&self, name: &str) -> (String, String) {
         let name = format!("heard-of-{name}");
-        let made = self.sqs().create_queue().queue_name(&name).send().await.expect("CreateQueue");
-        (made.queue_url.expect("an URL"), format!("arn:aws:sqs:{REGION}:{}:{name}", self.account))
+        let arn = format!("arn:aws:sqs:{REGION}:{}:{name}", self.account);
+        let policy = json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": { "Service": ["sns.amazonaws.com", "events.amazonaws.com"] }, "Action": "sqs:SendMessage", "Resource": arn,
+        }] });
+        let made = self.sqs().create_queue().queue_name(&name).attributes(aws_sdk_sqs::types::QueueAttributeName::Policy, policy.to_string());
+        (made.send().await.expect("CreateQueue").queue_url.expect("an URL"), arn)
     }
 
     /// For any other service, by hand.
@@ -376,13 +380,18 @@ impl Story {
 
     /// Waits until a queue has neither waiting nor running messages.
     pub async fn drained(&self, url: &str) {
+        self.drained_within(url, PATIENCE).await;
+    }
+
+    /// The same, with another patience.
+    pub async fn drained_within(&self, url: &str, patience: Duration) {
         use aws_sdk_sqs::types::QueueAttributeName as Name;
         let names = [Name::ApproximateNumberOfMessages, Name::ApproximateNumberOfMessagesNotVisible];
         let empty = || async {
             let read = self.sqs().get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec())).send().await.expect("GetQueueAttributes");
             read.attributes.unwrap_or_default().values().all(|count| count == "0").then_some(())
         };
-        self.until(PATIENCE, empty).await.unwrap_or_else(|| panic!("{url} still holds messages after {PATIENCE:?}"));
+        self.until(patience, empty).await.unwrap_or_else(|| panic!("{url} still holds messages after {patience:?}"));
     }
 
     /// Waits for this many messages.

@@ -57,6 +57,7 @@ async fn a_new_finding_on_a_deployed_image_is_told_once_and_its_end_as_well() {
     let story = Story::new().await;
     let pipeline = story.pipeline().await;
     story.scans.registry(Registry::Enhanced);
+    story.scans.hurry();
     let image = story.push("payments-api", "1.4.1").await;
     story.tell(&Event::pushed(&image)).await;
     let heard = story.listen_to_topic(&pipeline.stack.outputs["AlertTopicArn"]).await;
@@ -71,7 +72,7 @@ async fn a_new_finding_on_a_deployed_image_is_told_once_and_its_end_as_well() {
     let told = alerts(&story, &heard, 1).await;
     assert_eq!(told[0].0, "blocked-now");
     assert!(told[0].1.contains("payments-api:1.4.1 is blocked now: CRITICAL: 1"), "{}", told[0].1);
-    for wanted in ["CVE-2024-3094  xz-utils 5.6.0, fixed in 5.6.1", image.digest(), "Deployed:  payments (Gate), since 20"] {
+    for wanted in ["CVE-2024-3094  xz-utils 5.6.0, fixed in 5.6.1", image.digest(), "Deployed:  payments ("] {
         assert!(told[0].2.contains(wanted), "{wanted}: {}", told[0].2);
     }
 
@@ -121,7 +122,7 @@ async fn a_finding_on_an_image_of_a_deployed_index_is_told_of_both() {
     story.scans.say(&images[1].scanned, [Scan::Complete(bad.clone())]);
     story.tell(&Event::scanned(&images[1], &bad)).await;
     let told = alerts(&story, &heard, 1).await;
-    for wanted in [images[1].digest(), index.digest(), "for linux/arm64", "Deployed:  payments (Gate)"] {
+    for wanted in [images[1].digest(), index.digest(), "for linux/arm64", "Deployed:  payments ("] {
         assert!(told[0].2.contains(wanted), "{wanted}: {}", told[0].2);
     }
 }
@@ -144,6 +145,7 @@ async fn a_refused_deployment_is_told_to_the_pipelines_topic() {
 async fn ten_thousand_findings_cost_few_readings_and_leave_every_row_right() {
     const IMAGES: usize = 100;
     const FINDINGS: usize = 100;
+    const BURST: usize = 25;
     let story = Story::new().await;
     let pipeline = story.pipeline().await;
     story.scans.registry(Registry::Enhanced);
@@ -156,16 +158,19 @@ async fn ten_thousand_findings_cost_few_readings_and_leave_every_row_right() {
         lists(&story, &image, &findings);
         images.push((image, findings));
     }
+    // In bursts, as Inspector tells them, each image's in another order; in between the ends of the scans.
     let mut events = Vec::new();
-    for f in 0..FINDINGS {
+    for burst in 0..FINDINGS / BURST {
         for (n, (image, findings)) in images.iter().enumerate() {
-            // Another order for each image.
-            events.push(Event::finding(image, &findings[(f * 37 + n) % FINDINGS]));
-            if f == 50 {
+            let place = |f: usize| ((burst * BURST + f) * 37 + n) % FINDINGS;
+            events.extend((0..BURST).map(|f| Event::finding(image, &findings[place(f)])));
+            if burst == 1 {
                 events.push(Event::inspected(image, &Findings::of(findings.clone())));
             }
         }
     }
+    // And some of them twice.
+    events.extend(images.iter().map(|(image, findings)| Event::finding(image, &findings[0])));
     assert!(events.len() >= 10_000);
     let began = std::time::Instant::now();
     for some in events.chunks(500) {
@@ -184,8 +189,9 @@ async fn ten_thousand_findings_cost_few_readings_and_leave_every_row_right() {
         (wrong == 0).then_some(())
     };
     story.until(Duration::from_secs(180), heads).await.expect("every row is right");
-    story.drained(pipeline.queue("Findings")).await;
-    story.drained(pipeline.queue("Scan")).await;
+    for lane in ["Findings", "Scan"] {
+        story.drained_within(pipeline.queue(lane), Duration::from_secs(180)).await;
+    }
     let right_s = began.elapsed().as_secs_f64();
     let read = story.scans.calls("DescribeImageScanFindings").len() + story.scans.calls("ListCoverage").len() + story.scans.calls("ListFindings").len();
     println!("{} events told in {told_s:.1} s; {IMAGES} rows right after {right_s:.1} s; {read} readings of the scanners' APIs", events.len());
