@@ -3,9 +3,10 @@
 import { CfnOutput, CfnParameter, Fn, Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as sns from 'aws-cdk-lib/aws-sns';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
-import { stringify } from 'yaml';
-import { EcrScanPipeline, EcrScanVerifier, ScanConfig, Severity } from '../src';
+import { Document, isScalar, visit } from 'yaml';
+import { AlertOn, EcrScanPipeline, EcrScanVerifier, ScanConfig, Severity } from '../src';
 import { newApp } from './support';
 
 type Json = any; // templates are JSON of every shape
@@ -13,6 +14,7 @@ type Json = any; // templates are JSON of every shape
 /** Stands for the parameter PipelineName: the constructs want to know the name, the templates leave it open. */
 const NAME = 'name-of-the-pipeline';
 
+const YES_NO = ['true', 'false'];
 const SEVERITIES = ['INFORMATIONAL', 'LOW', 'MEDIUM', 'HIGH', 'CRITICAL'];
 const PIPELINE_NAME = { Type: 'String', Description: "The pipeline's name, as gates and the command line use it", AllowedPattern: '[a-z0-9-]{1,32}' };
 
@@ -38,7 +40,12 @@ again only when one of its properties changes. What else it can be told is in RE
 
 export function plainPipeline(): string {
   const stack = newStack();
-  new EcrScanPipeline(stack, 'Pipeline', { pipelineName: NAME, severityThreshold: Severity.HIGH });
+  const parameter = (id: string): string => new CfnParameter(stack, id).valueAsString;
+  new EcrScanPipeline(stack, 'Pipeline', {
+    pipelineName: NAME,
+    severityThreshold: Severity.HIGH,
+    alertTopic: sns.Topic.fromTopicAttributes(stack, 'Alerts', { topicArn: parameter('AlertTopicArn'), keyArn: parameter('AlertTopicKeyArn') }),
+  });
   const { Resources } = Template.fromStack(stack).toJSON();
   for (const { Type, Properties } of Object.values<Json>(Resources)) {
     if (Type === 'AWS::Lambda::Function') {
@@ -48,8 +55,14 @@ export function plainPipeline(): string {
       if ('PIPELINE_POLICY' in Properties.Environment.Variables) {
         Properties.Environment.Variables.PIPELINE_POLICY = { 'Fn::Sub': '{"severityThreshold":"${SeverityThreshold}"}' };
       }
+      Object.assign(Properties.Environment.Variables, chosen(Properties.Environment.Variables));
+    }
+    if (Type === 'AWS::IAM::Policy') {
+      Properties.PolicyDocument.Statement = Properties.PolicyDocument.Statement.map(statementIfChosen);
     }
   }
+  const [backfill] = Object.values<Json>(Resources).filter(({ Type }) => Type === 'Custom::EcrScanVerifierBackfill');
+  backfill.Condition = 'BackfillIsWanted';
   const onDeploy = Object.keys(Resources).find((id) => Resources[id].Properties.FunctionName === `ecr-scan-verifier-${NAME}-on-deploy`)!;
   return yaml(PIPELINE_HEAD, {
     AWSTemplateFormatVersion: '2010-09-09',
@@ -65,10 +78,79 @@ export function plainPipeline(): string {
         AllowedValues: SEVERITIES,
         Default: 'CRITICAL',
       },
+      AlertTopicArn: { Type: 'String', Description: 'The topic that hears alerts; nobody does if empty', Default: '' },
+      AlertTopicKeyArn: { Type: 'String', Description: 'The customer managed key that it is encrypted with, if there is one', Default: '' },
+      AlertOn: { Type: 'String', Description: 'Which images alerts are about', AllowedValues: Object.values(AlertOn), Default: AlertOn.DEPLOYED },
+      AlertSeverity: { Type: 'String', Description: 'Findings below raise no alert', AllowedValues: ['', ...SEVERITIES], Default: '' },
+      AlertQuietSeconds: {
+        Type: 'String',
+        Description: 'For how long new findings are gathered after an alert about the image: 60 to 604800',
+        AllowedPattern: '([1-9][0-9]{1,5})?',
+        Default: '',
+      },
+      ExemptionWarningDays: { Type: 'Number', Description: 'How long before an exemption ends somebody is warned', MinValue: 1, MaxValue: 90, Default: 7 },
+      VerdictEvents: { Type: 'String', Description: 'Announces verdicts on the default bus', AllowedValues: YES_NO, Default: 'true' },
+      DailyRescans: { Type: 'Number', Description: 'How many deployed images are scanned again a day', MinValue: 0, MaxValue: 100_000, Default: 500 },
+      WithBackfill: { Type: 'String', Description: 'Looks once for the images that are there already', AllowedValues: YES_NO, Default: 'true' },
+    },
+    Rules: {
+      // As the construct refuses them: they would do nothing.
+      AlertsNeedATopic: {
+        RuleCondition: { 'Fn::Equals': [{ Ref: 'AlertTopicArn' }, ''] },
+        Assertions: [['AlertTopicKeyArn', ''], ['AlertOn', AlertOn.DEPLOYED], ['AlertSeverity', ''], ['AlertQuietSeconds', '']].map(
+          ([parameter, usual]) => ({
+            Assert: { 'Fn::Equals': [{ Ref: parameter }, usual] },
+            AssertDescription: `${parameter} does nothing without AlertTopicArn`,
+          }),
+        ),
+      },
+    },
+    Conditions: {
+      SomebodyHears: unless('AlertTopicArn', ''),
+      ItsKeyIsOurs: unless('AlertTopicKeyArn', ''),
+      OnlySevere: unless('AlertSeverity', ''),
+      WithQuiet: unless('AlertQuietSeconds', ''),
+      VerdictsAreAnnounced: unless('VerdictEvents', 'false'),
+      BackfillIsWanted: unless('WithBackfill', 'false'),
     },
     Resources,
     Outputs: { OnDeployFunctionArn: { Description: 'The service token of the gates', Value: { 'Fn::GetAtt': [onDeploy, 'Arn'] } } },
   });
+}
+
+function unless(parameter: string, value: string): Json {
+  return { 'Fn::Not': [{ 'Fn::Equals': [{ Ref: parameter }, value] }] };
+}
+
+function onlyIf(condition: string, value: Json, otherwise: Json = { Ref: 'AWS::NoValue' }): Json {
+  return { 'Fn::If': [condition, value, otherwise] };
+}
+
+/** Of a function's variables those that a parameter decides. */
+function chosen(variables: Json): Json {
+  const alerts = {
+    'Fn::Sub': [
+      '{"on":"${AlertOn}"${Quiet}${Severity},"warnDays":${ExemptionWarningDays}}',
+      {
+        Quiet: onlyIf('WithQuiet', { 'Fn::Sub': ',"quietSeconds":${AlertQuietSeconds}' }, ''),
+        Severity: onlyIf('OnlySevere', { 'Fn::Sub': ',"severity":"${AlertSeverity}"' }, ''),
+      },
+    ],
+  };
+  const decided: Json = {
+    ALERTS: alerts,
+    ALERT_TOPIC_ARN: onlyIf('SomebodyHears', variables.ALERT_TOPIC_ARN),
+    EVENT_BUS: onlyIf('VerdictsAreAnnounced', variables.EVENT_BUS),
+    DAILY_RESCANS: { Ref: 'DailyRescans' },
+  };
+  return Object.fromEntries(Object.entries(decided).filter(([name]) => name in variables));
+}
+
+const CHOSEN_STATEMENTS: Record<string, string> = { Alerts: 'SomebodyHears', KeyOfAlerts: 'ItsKeyIsOurs', AnnounceVerdicts: 'VerdictsAreAnnounced' };
+
+function statementIfChosen(statement: Json): Json {
+  const condition = CHOSEN_STATEMENTS[statement.Sid];
+  return condition ? onlyIf(condition, statement) : statement;
 }
 
 export function plainGate(): string {
@@ -118,7 +200,15 @@ function newStack(): Stack {
 // Version 1.1, as CloudFormation and most tools read it: there 2012-10-17 without quotes is a date.
 function yaml(head: string, template: Json): string {
   const comment = head.split('\n').map((line) => `# ${line}`.trimEnd()).join('\n');
-  return `${comment}\n${stringify(withOpenName(withShortIds(template)), { version: '1.1', lineWidth: 0, aliasDuplicateObjects: false })}`;
+  const document = new Document(withOpenName(withShortIds(template)), { version: '1.1', aliasDuplicateObjects: false });
+  visit(document, {
+    // On one line: easier to read, and much shorter. CloudFormation takes 51,200 bytes.
+    Seq: (_, list) => {
+      const width = list.items.reduce<number>((sum, item) => sum + (isScalar(item) ? String(item.value).length + 2 : Infinity), 0);
+      list.flow = width <= 110;
+    },
+  });
+  return `${comment}\n${document.toString({ lineWidth: 0, flowCollectionPadding: false })}`;
 }
 
 /** Logical ids as a person would write them: without the path of the construct and CDK's hash. */

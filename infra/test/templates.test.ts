@@ -48,7 +48,9 @@ for (const [name, make] of [['pipeline', plainPipeline], ['gate-example', plainG
           } else if (key === 'Fn::GetAtt') {
             names.push(inner[0]);
           } else if (key === 'Fn::Sub') {
-            names.push(...[...inner.matchAll(/\$\{([^!}][^}.]*)[^}]*\}/g)].map(([, of]: string[]) => of!));
+            const [sentence, own = {}] = [inner].flat();
+            const filledIn = [...sentence.matchAll(/\$\{([^!}][^}.]*)[^}]*\}/g)].map(([, of]: string[]) => of!);
+            names.push(...filledIn.filter((one) => !(one in own)));
           } else if (key === 'DependsOn') {
             names.push(...[inner].flat());
           }
@@ -84,6 +86,71 @@ test('the pipeline takes each function from its zip, for the architecture that w
       ['{Architecture}'],
     ]),
   );
+});
+
+describe('what the pipeline is told by parameters', () => {
+  const template = parse(plainPipeline());
+  const resources = readable(template);
+  const variables = (id: string): Json => find(resources, 'AWS::Lambda::Function', id).Properties.Environment.Variables;
+  const nothing = { Ref: 'AWS::NoValue' };
+  const only = (condition: string, value: Json, otherwise: Json = plain(nothing)): Json => ({ 'Fn::If': [condition, value, otherwise] });
+
+  test('is told to the functions as the construct does, and what is empty is not said', () => {
+    const { ALERTS, ALERT_TOPIC_ARN, EVENT_BUS } = variables('OnScan');
+    assert.deepEqual([ALERT_TOPIC_ARN, EVENT_BUS], [only('SomebodyHears', '{AlertTopicArn}'), only('VerdictsAreAnnounced', 'default')]);
+    assert.deepEqual(variables('OnDeploy').ALERT_TOPIC_ARN, ALERT_TOPIC_ARN);
+    assert.equal(variables('OnSweep').DAILY_RESCANS, '{DailyRescans}');
+    assert.equal(said(ALERTS, {}), '{"on":"DEPLOYED","warnDays":7}');
+    assert.equal(
+      said(ALERTS, { AlertOn: 'ALL', AlertSeverity: 'HIGH', AlertQuietSeconds: '3600', ExemptionWarningDays: '14' }),
+      '{"on":"ALL","quietSeconds":3600,"severity":"HIGH","warnDays":14}',
+    );
+  });
+
+  test('is granted only then', () => {
+    const { Statement } = find(resources, 'AWS::IAM::Policy', 'OnScanRoleDefaultPolicy').Properties.PolicyDocument;
+    const chosen = Statement.filter((s: Json) => 'Fn::If' in s).map(({ 'Fn::If': [condition, { Sid, Action }, otherwise] }: Json) => {
+      assert.deepEqual(otherwise, plain(nothing));
+      return [condition, Sid, Action];
+    });
+    assert.deepEqual(chosen, [
+      ['SomebodyHears', 'Alerts', 'sns:Publish'],
+      ['ItsKeyIsOurs', 'KeyOfAlerts', ['kms:Decrypt', 'kms:GenerateDataKey']],
+      ['VerdictsAreAnnounced', 'AnnounceVerdicts', 'events:PutEvents'],
+    ]);
+  });
+
+  test('is refused where it would do nothing: without a topic', () => {
+    const { RuleCondition, Assertions } = template.Rules.AlertsNeedATopic;
+    assert.deepEqual(RuleCondition, { 'Fn::Equals': [{ Ref: 'AlertTopicArn' }, ''] });
+    for (const { Assert, AssertDescription } of Assertions) {
+      const [{ Ref: parameter }, usual] = Assert['Fn::Equals'];
+      assert.equal(usual, template.Parameters[parameter].Default, 'whoever says nothing is not refused');
+      assert.equal(AssertDescription, `${parameter} does nothing without AlertTopicArn`);
+    }
+    const about = Object.keys(template.Parameters).filter((name) => name.startsWith('Alert') && name !== 'AlertTopicArn');
+    assert.deepEqual(Assertions.map((a: Json) => a.Assert['Fn::Equals'][0].Ref).sort(), about.sort());
+  });
+
+  test('makes the backfill only where it is wanted, of what is there then', () => {
+    assert.equal(template.Resources.Backfill.Condition, 'BackfillIsWanted');
+    assert.deepEqual(template.Conditions.BackfillIsWanted, { 'Fn::Not': [{ 'Fn::Equals': [{ Ref: 'WithBackfill' }, 'false'] }] });
+  });
+
+  /** A text with the parameters filled in, as CloudFormation would. */
+  function said(value: Json, given: Record<string, string>): string {
+    if (typeof value === 'string') {
+      return value;
+    }
+    const parameter = (name: string): string => String(given[name] ?? template.Parameters[name].Default);
+    if ('Fn::If' in value) {
+      const [condition, yes, no] = value['Fn::If'];
+      const [{ 'Fn::Equals': [{ Ref: name }, text] }] = template.Conditions[condition]['Fn::Not'];
+      return said(parameter(name) === text ? no : yes, given);
+    }
+    const [sentence, own = {}] = [value['Fn::Sub']].flat();
+    return sentence.replace(/\$\{(\w+)\}/g, (_: string, name: string) => (name in own ? said(own[name], given) : parameter(name)));
+  }
 });
 
 test('the gate asks the pipeline of that name, and all it says is text', () => {
