@@ -15,5 +15,6 @@ mod permissions;
 mod scenarios;
 mod spine;
 mod stand_in;
+mod sweep;
 mod truth;
 mod without_cdk;
