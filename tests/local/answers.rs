@@ -52,6 +52,10 @@ impl Answer {
         self.answer["Reason"].as_str().unwrap_or_default()
     }
 
+    pub fn physical_id(&self) -> &str {
+        self.answer["PhysicalResourceId"].as_str().unwrap_or_default()
+    }
+
     pub fn data(&self, name: &str) -> &str {
         self.answer["Data"][name].as_str().unwrap_or_default()
     }

@@ -23,6 +23,8 @@ const IMAGES: [&str; 2] = ["application/vnd.oci.image.manifest.v1+json", "applic
 /// DescribeImageScanFindings' `maxResults`: at most 1000, 100 unless told.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
+/// DescribeImages' `imageIds`.
+const LARGEST_LIST: usize = 100;
 /// ListFindings' list: at most 25, whatever `maxResults` says.
 const INSPECTOR_PAGE: usize = 25;
 
@@ -514,8 +516,15 @@ impl Ecr<'_> {
             Err(refused) => return refused,
         };
         let mut details = Vec::new();
-        let all: Vec<_> = images.iter().map(|image| json!({ "imageDigest": image.digest })).collect();
-        for id in body["imageIds"].as_array().unwrap_or(&all) {
+        let (named, most, token) = (body["imageIds"].as_array(), body["maxResults"].as_u64(), body["nextToken"].as_str());
+        if named.is_some_and(|ids| ids.len() > LARGEST_LIST || most.is_some() || token.is_some()) {
+            return self.refuse("InvalidParameterException", "at most 100 images are named, and then there are no pages");
+        }
+        let most = most.map_or(PAGE, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let from: usize = token.and_then(|token| token.parse().ok()).unwrap_or_default();
+        let all: Vec<_> = images.iter().skip(from).take(most).map(|image| json!({ "imageDigest": image.digest })).collect();
+        let goes_on = named.is_none() && from + all.len() < images.len();
+        for id in named.unwrap_or(&all) {
             let Ok(image) = self.find(id, &images, Some(&[IMAGES, INDEXES].concat())) else {
                 let text = format!("The image with imageId {id} does not exist within the repository with name '{}'", self.repository());
                 return self.refuse("ImageNotFoundException", &text);
@@ -529,7 +538,11 @@ impl Ecr<'_> {
             }
             details.push(detail);
         }
-        answer(200, &json!({ "imageDetails": details }))
+        let mut page = json!({ "imageDetails": details });
+        if goes_on {
+            page["nextToken"] = json!((from + all.len()).to_string());
+        }
+        answer(200, &page)
     }
 
     /// The image that a scan call names.

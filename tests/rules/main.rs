@@ -12,6 +12,7 @@ mod messages;
 mod outputs;
 mod scanning;
 mod states;
+mod sweeping;
 mod truth;
 mod waiting;
 mod world;

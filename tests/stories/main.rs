@@ -17,5 +17,6 @@ mod permissions;
 mod scenarios;
 mod spine;
 mod stand_in;
+mod sweep;
 mod truth;
 mod without_cdk;
