@@ -236,7 +236,9 @@ pub fn let_through_unscanned(gate: &Gate, image: &Child) -> String {
 /// The same, where a deployment would have to wait.
 pub fn would_wait(gate: &Gate, image: &Child, why: NotYet<'_>, listed: Option<u64>) -> String {
     let next = match why {
-        NotYet::State(ScanState::NotFound) => "Nobody has scanned it, as far as the scanner says. Have it scanned, or ask again when its scan has had time to begin.",
+        NotYet::State(ScanState::NotFound) => {
+            "Nobody has scanned it, as far as the scanner says. Have it scanned, or ask again when its scan has had time to begin."
+        }
         NotYet::State(ScanState::CountsDisagree | ScanState::FindingsUnavailable | ScanState::Unknown(_)) | NotYet::TooOld(_) => why.way_out(),
         NotYet::NoEpss => {
             "Inspector's list of how likely the findings are exploited (EPSS), which this policy asks for, has not been read. It is read where a deployment, or the pipeline's own policy, asks for it."

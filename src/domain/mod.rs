@@ -3,6 +3,7 @@
 pub mod check;
 pub mod finding;
 pub mod head;
+pub mod history;
 pub mod image;
 pub mod judge;
 pub mod manifest;

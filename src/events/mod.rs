@@ -198,7 +198,9 @@ impl UnreadableEvent {
     pub fn way_out(&self) -> &'static str {
         match self {
             Self::NotJson(_) => "Give one event as JSON, as AWS sent it.",
-            Self::NotAnEvent { .. } => "Give one event as EventBridge delivers it, one CloudFormation request or `check`, or a queue's batch (`Records`) of them.",
+            Self::NotAnEvent { .. } => {
+                "Give one event as EventBridge delivers it, one CloudFormation request or `check`, or a queue's batch (`Records`) of them."
+            }
             Self::BadMember { .. } => "Nothing is concluded from such an event; the samples in `events/` show what AWS sends.",
         }
     }

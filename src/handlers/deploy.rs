@@ -9,8 +9,8 @@ use super::error::HandlerError;
 use crate::aws::Aws;
 use crate::domain::check::Checked;
 use crate::domain::image::Repository;
-use crate::domain::protocol::{Outcome, Why};
 use crate::domain::protocol::deploy::{Deploy, Home, asked_at, due};
+use crate::domain::protocol::{Outcome, Why};
 use crate::domain::request::{Gate, Named, Request, RequestKind, physical_id};
 use crate::domain::response_url::{BadResponseUrl, ResponseUrl};
 use crate::events::check::Check;
@@ -51,7 +51,9 @@ async fn check(asked: &Check, aws: &Aws, here: &Here, arrived_at: Timestamp) -> 
     let machine = Deploy::checking(gate, named.clone(), here.home.clone(), aws.settings.policy.clone(), arrived_at);
     let checked = match drive_to_its_end(machine, aws).await? {
         Outcome::Checked(checked) => checked,
-        Outcome::Done(what) | Outcome::Redeliver(Why { text: what, .. }) => return Err(HandlerError::TryAgain(Why::new(format!("a check has ended with `{what}`")))),
+        Outcome::Done(what) | Outcome::Redeliver(Why { text: what, .. }) => {
+            return Err(HandlerError::TryAgain(Why::new(format!("a check has ended with `{what}`"))));
+        }
     };
     let took_ms = arrived_at.duration_until(Timestamp::now()).as_millis() as u64;
     let verdict = checked.verdict.word();

@@ -17,8 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::remember::{Next, Remember};
 use super::wake::{By, Wake, timer_after};
 use super::{Depth, Do, Outcome, Protocol, Resolved, Saw, Why};
-use crate::domain::check::{Blocking, Checked, LISTED, OfIndex, Verdict};
 use crate::domain::check::Named as CheckedImage;
+use crate::domain::check::{Blocking, Checked, LISTED, OfIndex, Verdict};
 use crate::domain::finding::Counts;
 use crate::domain::head::{APART, AskedFor, Child, Head, Kind, News};
 use crate::domain::image::{ImageDigest, ImageRef};
@@ -28,8 +28,8 @@ use crate::domain::outputs::{Progress, Scanned, Told};
 use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
 use crate::domain::request::{
-    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, Glass, Named, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage, Stored,
-    Waiting, image_row,
+    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, Glass, Named, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage,
+    Stored, Waiting, image_row,
 };
 use crate::domain::response_url::ResponseUrl;
 use crate::domain::scan::{Facts, FactsHash, Reading, ScanSource, ScanState, Standing, understand};
@@ -1020,8 +1020,7 @@ impl Deploy {
         let mut blocking = Vec::new();
         for judged in &self.known.judged {
             let digest = &judged.image.digest;
-            let judgement =
-                gate.and_then(|gate| Some(judge(self.facts(digest)??.findings(), &gate.policy, &gate.repository.name, now)));
+            let judgement = gate.and_then(|gate| Some(judge(self.facts(digest)??.findings(), &gate.policy, &gate.repository.name, now)));
             let result = self.head(digest).and_then(Head::valid_result);
             match (&judgement, result) {
                 (Some(judgement), _) => judgement.counts.iter().for_each(|(word, count)| counts.add(word, count)),
