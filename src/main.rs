@@ -1,4 +1,4 @@
-//! `ecr-scan-verifier`: judge a saved scan, read a saved event, explain what is recorded of an image.
+//! `ecr-scan-verifier`: judge a saved scan, read a saved event, ask whether an image may be deployed, explain what is recorded of it.
 #![forbid(unsafe_code)]
 
 use std::io::Read;
@@ -24,6 +24,9 @@ enum Command {
     Judge {
         #[command(flatten)]
         policy: PolicyArgs,
+        /// The repository that the image is in, for exemptions that hold in one alone.
+        #[arg(long, value_name = "NAME", default_value = "")]
+        repository: String,
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
         /// The file, or `-` for standard input.
@@ -47,6 +50,52 @@ enum Command {
         pipeline: PipelineArgs,
         /// sha256:..., REPOSITORY@sha256:... or REPOSITORY:TAG
         image: String,
+    },
+    /// May this image be deployed? Asked of the gate's own function; nothing is deployed, and nothing recorded.
+    ///
+    /// Without a policy here, findings of severity CRITICAL block, as for a gate without one. Exit code 0: it may be deployed. 2: it
+    /// may not. 3: no verdict yet. 1: could not look.
+    #[cfg(feature = "aws")]
+    Check {
+        #[command(flatten)]
+        pipeline: PipelineArgs,
+        #[command(flatten)]
+        policy: PolicyArgs,
+        /// Ask again until there is a verdict, for so long: 90s, 10m, 1h.
+        #[arg(long, value_name = "DURATION", value_parser = cli::check::duration)]
+        wait: Option<std::time::Duration>,
+        /// Only a scan by Amazon Inspector counts.
+        #[arg(long)]
+        enhanced: bool,
+        /// Of an index, only the images for this platform count; can be given several times.
+        #[arg(long = "platform", value_name = "OS/ARCH")]
+        platforms: Vec<String>,
+        /// REPOSITORY:TAG or REPOSITORY@sha256:..., with or without the registry
+        image: String,
+    },
+    /// What was decided about one image, or in one stack, newest first: verdict, why, by which policy, and what was known then.
+    ///
+    /// Exit code 0: there is some. 3: there is none. 1: could not look.
+    #[cfg(feature = "aws")]
+    History {
+        #[command(flatten)]
+        pipeline: PipelineArgs,
+        /// How many decisions at most.
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// sha256:..., REPOSITORY@sha256:..., a stack's name or its ARN
+        subject: String,
+    },
+    /// What the pipeline's queues have given up, and, with --redrive, to have it done again.
+    ///
+    /// Exit code 0: nothing is there, or all was brought back. 3: there is something. 1: could not look, or not bring it back.
+    #[cfg(feature = "aws")]
+    DeadLetters {
+        #[command(flatten)]
+        pipeline: PipelineArgs,
+        /// Bring all of them back to the queues that they come from.
+        #[arg(long)]
+        redrive: bool,
     },
     /// Let one image into one stack once, whatever its scan says: recorded with the reason, and over by itself.
     ///
@@ -112,9 +161,6 @@ struct PolicyArgs {
     /// A whole policy as JSON (docs/policy.schema.json), instead of the three above.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["severity", "severity_threshold", "ignore"])]
     policy: Option<String>,
-    /// The repository that the image is in, for exemptions that hold in one alone.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    repository: String,
 }
 
 impl PolicyArgs {
@@ -160,8 +206,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Outcome {
     match command {
-        Command::Judge { policy, format, file } => {
-            let repository = policy.repository.clone();
+        Command::Judge { policy, repository, format, file } => {
             let policy = match policy.read() {
                 Ok(policy) => policy,
                 Err(error) => return Outcome::failed(format!("judge: {error}\n")),
@@ -171,6 +216,18 @@ fn run(command: Command) -> Outcome {
         Command::ReadEvent { format, file } => with_input("read-event", &file, |input| cli::read_event::read_event(input, matches!(format, Format::Json))),
         #[cfg(feature = "aws")]
         Command::Explain { pipeline, image } => explain(&pipeline, &image),
+        #[cfg(feature = "aws")]
+        Command::Check { pipeline, policy, wait, enhanced, platforms, image } => {
+            let policy = match policy.read() {
+                Ok(policy) => policy,
+                Err(error) => return Outcome::failed(format!("check: {error}\n")),
+            };
+            check(&pipeline, &image, cli::check::Wanted { policy, enhanced, platforms }, wait.unwrap_or_default())
+        }
+        #[cfg(feature = "aws")]
+        Command::History { pipeline, limit, subject } => history(&pipeline, &subject, limit.into()),
+        #[cfg(feature = "aws")]
+        Command::DeadLetters { pipeline, redrive } => dead_letters(&pipeline, redrive),
         #[cfg(feature = "aws")]
         Command::Waiters { pipeline } => waiters(&pipeline),
         #[cfg(feature = "aws")]
@@ -194,6 +251,36 @@ async fn who_has(pipeline: &PipelineArgs, id: &str) -> Outcome {
 
 #[cfg(feature = "aws")]
 #[tokio::main(flavor = "current_thread")]
+async fn check(pipeline: &PipelineArgs, image: &str, wanted: cli::check::Wanted, wait: std::time::Duration) -> Outcome {
+    use ecr_scan_verifier::aws::{config, functions::Functions};
+    let question = match cli::check::question(image, &wanted) {
+        Ok(question) => question,
+        Err(error) => return Outcome::failed(format!("check: {error}\n")),
+    };
+    let functions = Functions::new(&config().await);
+    cli::check::check(&functions, &pipeline.pipeline, &question, wait, pipeline.format.into(), |state| eprintln!("check: {state}")).await
+}
+
+#[cfg(feature = "aws")]
+#[tokio::main(flavor = "current_thread")]
+async fn history(pipeline: &PipelineArgs, subject: &str, limit: usize) -> Outcome {
+    let subject = match cli::history::subject(subject) {
+        Ok(subject) => subject,
+        Err(error) => return Outcome::failed(format!("history: {error}\n")),
+    };
+    cli::history::history(&connect(pipeline).await, &subject, limit, pipeline.format.into()).await
+}
+
+#[cfg(feature = "aws")]
+#[tokio::main(flavor = "current_thread")]
+async fn dead_letters(pipeline: &PipelineArgs, redrive: bool) -> Outcome {
+    use ecr_scan_verifier::aws::{config, dead_letters::DeadLetters};
+    let letters = DeadLetters::new(&config().await, &pipeline.pipeline);
+    cli::dead_letters::dead_letters(&letters, &pipeline.pipeline, redrive, pipeline.format.into()).await
+}
+
+#[cfg(feature = "aws")]
+#[tokio::main(flavor = "current_thread")]
 async fn break_glass(pipeline: &PipelineArgs, stack: &str, reason: &str, minutes: u16, image: &str) -> Outcome {
     let glass = match cli::break_glass::glass(stack, reason, minutes, image, jiff::Timestamp::now()) {
         Ok(glass) => glass,
@@ -211,7 +298,7 @@ async fn connect(pipeline: &PipelineArgs) -> ecr_scan_verifier::aws::Aws {
 #[cfg(feature = "aws")]
 #[tokio::main(flavor = "current_thread")]
 async fn explain(pipeline: &PipelineArgs, image: &str) -> Outcome {
-    let named = match cli::explain::Named::parse(image) {
+    let named = match cli::named::Named::parse(image) {
         Ok(named) => named,
         Err(error) => return Outcome::failed(format!("explain: {error}\n")),
     };

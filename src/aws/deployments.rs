@@ -1,6 +1,7 @@
 //! The Deployments table: which resource deploys which image, and what it was answered.
 //!
-//! IAM: `dynamodb:Query` on the table and on its indexes `by-digest` and `live`, `GetItem`, `UpdateItem`. (What is admitted is written
+//! IAM: `dynamodb:Query` on the table and on its indexes `by-digest` and `live` (people also on `decisions-by-digest` and
+//! `decisions-by-stack`), `GetItem`, `UpdateItem`. (What is admitted is written
 //! together with the request: [`super::requests`].)
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::requests::{milliseconds, moment, text};
 use super::{Settings, missing, why};
 use crate::domain::alert::Live;
+use crate::domain::history::{Decision, Subject, stack_name};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
@@ -233,6 +235,60 @@ impl Deployments {
         Ok(Some(Glass { stack_id: stack_id.to_owned(), repository: repository.clone(), digest: digest.clone(), reason, until }))
     }
 
+    /// What was decided, newest first.
+    pub async fn decisions(&self, of: &Subject, limit: usize) -> Result<Vec<Decision>, Why> {
+        let attempt = "read what was decided";
+        let (index, key, value) = match of {
+            Subject::Image { digest, .. } => ("decisions-by-digest", "decided_digest", digest.as_str()),
+            Subject::StackName(name) => ("decisions-by-stack", "stack_name", name.as_str()),
+            Subject::Stack(arn) => ("decisions-by-stack", "stack_name", stack_name(arn)),
+        };
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(index)
+            .scan_index_forward(false)
+            .key_condition_expression("#key = :key AND begins_with(#row, :decision)")
+            .expression_attribute_names("#key", key)
+            .expression_attribute_names("#row", "row")
+            .expression_attribute_values(":key", AttributeValue::S(value.to_owned()))
+            .expression_attribute_values(":decision", AttributeValue::S("decision#".to_owned()));
+        let is_of = |decision: &Decision| match of {
+            Subject::Image { repository, .. } => repository.as_ref().is_none_or(|repository| decision.repository == *repository),
+            Subject::StackName(_) => true,
+            Subject::Stack(arn) => decision.stack == *arn,
+        };
+        let mut items = query.into_paginator().items().send();
+        let mut decisions = Vec::new();
+        while decisions.len() < limit
+            && let Some(item) = items.next().await
+        {
+            decisions.extend(Some(decision(&item.map_err(|error| why(attempt, &error))?)).filter(is_of));
+        }
+        let mut policies: HashMap<(String, String), Option<String>> = HashMap::new();
+        for decision in &mut decisions {
+            let Some(hash) = decision.policy_hash.clone() else { continue };
+            let stack_key = format!("{}#{}", decision.stack, decision.logical_id);
+            decision.policy = match policies.get(&(stack_key.clone(), hash.clone())) {
+                Some(known) => known.clone(),
+                None => {
+                    let policy = self.policy_text(&stack_key, &hash).await?;
+                    policies.insert((stack_key, hash), policy.clone());
+                    policy
+                }
+            };
+        }
+        Ok(decisions)
+    }
+
+    /// The text of a policy by which something of this resource is or was deployed.
+    async fn policy_text(&self, stack_key: &str, hash: &str) -> Result<Option<String>, Why> {
+        let key = [("stack", stack_key.to_owned()), ("row", policy_row(hash))].map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(HashMap::from(key))).send().await;
+        Ok(answer.map_err(|error| why(format!("read the policy {hash}"), &error))?.item.and_then(|item| text(&item, "policy")))
+    }
+
     /// Breaks the glass. `false`: it is broken already, and not used.
     pub async fn break_glass(&self, glass: &Glass, now: Timestamp) -> Result<bool, Why> {
         let (stack, row) = Glass::key(&glass.stack_id, &glass.repository, &glass.digest);
@@ -309,6 +365,28 @@ pub(super) fn page_of_key(key: &HashMap<String, AttributeValue>) -> String {
 pub(super) fn key_of_page(page: &str) -> Result<HashMap<String, AttributeValue>, serde_json::Error> {
     let texts: BTreeMap<String, String> = serde_json::from_str(page)?;
     Ok(texts.into_iter().map(|(name, value)| (name, AttributeValue::S(value))).collect())
+}
+
+fn decision(item: &HashMap<String, AttributeValue>) -> Decision {
+    let get = |name: &str| text(item, name).unwrap_or_default();
+    let resource = get("stack");
+    let (stack, logical_id) = resource.rsplit_once('#').unwrap_or((&resource, ""));
+    Decision {
+        at: get("row").split('#').nth(1).and_then(|at| at.parse().ok()),
+        stack: stack.to_owned(),
+        logical_id: logical_id.to_owned(),
+        request_id: get("request_id"),
+        repository: get("repository"),
+        image: get("image"),
+        digest: text(item, "decided_digest"),
+        verdict: get("verdict"),
+        why: get("why"),
+        policy_hash: text(item, "policy_hash"),
+        policy: None,
+        // A form that a later version writes is left out: the rest is worth reading.
+        known: text(item, "known").and_then(|known| serde_json::from_str(&known).ok()).unwrap_or_default(),
+        outputs: text(item, "outputs").and_then(|outputs| serde_json::from_str(&outputs).ok()),
+    }
 }
 
 /// The row that keeps the data last answered for these properties.

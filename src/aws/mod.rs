@@ -4,8 +4,10 @@
 //! permission. Throttles, 5xx and resets have been retried by then (three tries).
 
 pub mod cloudformation;
+pub mod dead_letters;
 pub mod deployments;
 pub mod ecr;
+pub mod functions;
 pub mod inspector;
 pub mod outputs;
 pub mod queue;

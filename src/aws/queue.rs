@@ -69,7 +69,7 @@ fn delay(after: SignedDuration) -> i32 {
 }
 
 /// A queue's address; its parts are those of its ARN, so that nobody has to ask.
-fn queue_url(arn: &str) -> Option<String> {
+pub(super) fn queue_url(arn: &str) -> Option<String> {
     let mut parts = arn.split(':');
     let (partition, region, account, name) = (parts.nth(1)?, parts.nth(1)?, parts.next()?, parts.next()?);
     let suffix = if partition == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };

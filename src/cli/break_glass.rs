@@ -9,7 +9,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::explain::Named;
+use super::named::Named;
 use super::{Format, Outcome};
 use crate::aws::Aws;
 use crate::domain::image::{ImageRef, Repository};

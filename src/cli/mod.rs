@@ -3,8 +3,14 @@
 #[cfg(feature = "aws")]
 pub mod break_glass;
 #[cfg(feature = "aws")]
+pub mod check;
+#[cfg(feature = "aws")]
+pub mod dead_letters;
+#[cfg(feature = "aws")]
 pub mod explain;
+pub mod history;
 pub mod judge;
+pub mod named;
 pub mod read_event;
 #[cfg(feature = "aws")]
 pub mod waiters;

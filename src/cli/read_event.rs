@@ -7,8 +7,11 @@
 use serde::Serialize;
 
 use super::Outcome;
+use crate::domain::history::stack_name;
+use crate::domain::image::ImageDigest;
 use crate::events::deployment::{Kind, Request};
-use crate::events::{About, Counts, Event, Glance, UnreadableEvent, json, read, shown, sqs};
+use crate::events::ours::Ours;
+use crate::events::{About, Counts, Event, Glance, UnreadableEvent, json, read, read_body, shown, sqs};
 
 pub fn read_event(input: &[u8], as_json: bool) -> Outcome {
     // Windows saves files with a mark in front that is no part of the JSON.
@@ -22,6 +25,30 @@ pub fn read_event(input: &[u8], as_json: bool) -> Outcome {
         Some(Err(error)) => unreadable(&error),
         Some(Ok(records)) => batch(&records, as_json),
     }
+}
+
+/// What lies in a queue, in two words: what it is, and what it is about. A place for answers or a page token is never among them.
+pub fn kind_and_subject(body: &[u8]) -> (String, String) {
+    let event = match read_body(body) {
+        Ok(event) => event,
+        Err(error) => return ("unreadable".to_owned(), error.to_string()),
+    };
+    let image = |repository: &str, digest: &ImageDigest| format!("{}@{digest}", shown(repository));
+    let kind = match &event {
+        Event::Ours(ours) => ours.kind(),
+        _ => event.kind(),
+    };
+    let subject = match &event {
+        Event::Ours(Ours::Timer { request_id, .. } | Ours::Outputs { request_id }) => format!("request {}", shown(request_id)),
+        Event::Ours(Ours::LookAgain { digest, repository, .. } | Ours::RestOfRead { digest, repository, .. }) => image(&repository.name, digest),
+        Event::DeploymentRequested(request) | Event::DeploymentGivenUp { request, .. } => {
+            format!("{} in {}", shown(&request.logical_id), shown(stack_name(&request.stack_id)))
+        }
+        Event::CheckRequested(check) => format!("{}:{}", shown(&check.glance().repository.unwrap_or_default()), shown(check.image())),
+        Event::Ignored { why, .. } => why.clone(),
+        _ => event.about().map(|about| image(&about.repository.name, &about.digest)).unwrap_or_default(),
+    };
+    (kind.to_owned(), subject)
 }
 
 fn one(event: Result<Event, UnreadableEvent>, as_json: bool) -> Outcome {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Format, Outcome};
 use crate::aws::Aws;
 use crate::aws::requests::OpenRequest;
+use crate::domain::history::stack_name;
 
 pub async fn waiters(aws: &Aws, format: Format) -> Outcome {
     let open = match aws.requests.open().await {
@@ -47,10 +48,6 @@ pub fn in_words(request: &OpenRequest, now: Timestamp) -> String {
         request.since,
         request.request_id
     )
-}
-
-fn stack_name(stack_id: &str) -> &str {
-    stack_id.split('/').nth(1).unwrap_or(stack_id)
 }
 
 #[derive(Serialize)]

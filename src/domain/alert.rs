@@ -365,18 +365,15 @@ pub fn weigh(scene: &Scene<'_>, audience: &Audience, announced: &Announced, fact
     let mut until = judgement.as_ref().and_then(|judgement| judgement.holds_until);
     if let Some(judgement) = judgement.as_ref().filter(|_| hears_findings) {
         let options = &scene.alerting.options;
-        let objected: Vec<(Key, &Finding)> =
-            judgement.blocking.iter().filter(|finding| options.is_loud(finding)).take(FINDINGS).map(|finding| (Key::of(finding), *finding)).collect();
+        let objected = objected(judgement, options);
         let now_true: BTreeSet<Key> = objected.iter().map(|(key, _)| *key).collect();
         let fresh: Vec<&Finding> = objected.iter().filter(|(key, _)| !announced.told.contains(key)).map(|(_, finding)| *finding).collect();
-        // The gate's own message has told of what it let through with its eyes open.
-        let told_by_gate = announced.version == 0 && facts.is_some_and(|facts| scene.gate_has_judged(audience, facts.hash()));
         let quiet_until = announced.told_at.and_then(|at| at.checked_add(options.quiet()).ok()).filter(|until| *until > scene.now);
         // A list that is being filled is shorter than it will be.
         next.told.retain(|key| !settled || now_true.contains(key));
         match quiet_until {
             // Gathered until then.
-            Some(quiet_until) if !fresh.is_empty() && !told_by_gate => {
+            Some(quiet_until) if !fresh.is_empty() => {
                 until = Some(until.map_or(quiet_until, |known| known.min(quiet_until)));
                 if announced.comes_again_at.is_none_or(|at| at <= scene.now) {
                     come_again = Some(quiet_until.duration_since(scene.now));
@@ -389,7 +386,7 @@ pub fn weigh(scene: &Scene<'_>, audience: &Audience, announced: &Announced, fact
             if is_pipeline && next.told.is_empty() && !announced.told.is_empty() {
                 next.put(scene, NoticeKind::Cleared, "", notice::cleared(&about));
             }
-        } else if come_again.is_none() && quiet_until.is_none() && !told_by_gate {
+        } else if come_again.is_none() && quiet_until.is_none() {
             let was_clear = announced.told.is_empty();
             let kind = if was_clear && !scene.lives.is_empty() { NoticeKind::BlockedNow } else { NoticeKind::NewFindings };
             let message = match audience {
@@ -430,6 +427,11 @@ pub fn weigh(scene: &Scene<'_>, audience: &Audience, announced: &Announced, fact
     Weighing { announced: next, come_again }
 }
 
+/// What somebody is to be told of, by what it is remembered.
+fn objected<'a>(judgement: &Judgement<'a>, options: &AlertOptions) -> Vec<(Key, &'a Finding)> {
+    judgement.blocking.iter().filter(|finding| options.is_loud(finding)).take(FINDINGS).map(|finding| (Key::of(finding), *finding)).collect()
+}
+
 fn ids(findings: &[&Finding]) -> String {
     findings.iter().map(|finding| finding.id.as_str()).collect::<Vec<_>>().join(" ")
 }
@@ -455,10 +457,18 @@ fn warn_of_exemptions(about: &About<'_>, judgement: &Judgement<'_>, next: &mut A
 }
 
 impl Scene<'_> {
-    /// Whether a gate of this audience has judged these very findings, and told of what it let through.
-    fn gate_has_judged(&self, audience: &Audience, facts: &FactsHash) -> bool {
-        let Audience::Topic { arn, .. } = audience else { return false };
-        self.lives.iter().any(|live| live.topic.as_ref().is_some_and(|(topic, _)| topic == arn) && live.judged.as_ref() == Some(facts))
+    /// The findings that a gate of this audience has judged: of those that it let through with its eyes open, its own message has
+    /// told.
+    pub fn judged_by_gate(&self, audience: &Audience) -> Option<&FactsHash> {
+        let Audience::Topic { arn, .. } = audience else { return None };
+        let is_its = |live: &&Live| live.topic.as_ref().is_some_and(|(topic, _)| topic == arn);
+        self.lives.iter().filter(is_its).find_map(|live| live.judged.as_ref())
+    }
+
+    /// What the gate's own message has told of, these findings being what it has judged.
+    pub fn told_by_gate(&self, audience: &Audience, judged: &Facts) -> BTreeSet<Key> {
+        let judgement = judge(judged.findings(), audience.policy(self.pipelines), &self.head.repository.name, self.now);
+        objected(&judgement, &self.alerting.options).into_iter().map(|(key, _)| key).collect()
     }
 
     fn subject(&self) -> (&ImageDigest, &Repository) {

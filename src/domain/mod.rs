@@ -4,6 +4,7 @@ pub mod alert;
 pub mod check;
 pub mod finding;
 pub mod head;
+pub mod history;
 pub mod image;
 pub mod index;
 pub mod judge;

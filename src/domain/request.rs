@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::head::Child;
+use super::history::stack_name;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
 use super::notice::Decided;
 use super::outputs::{Outputs, Progress, Scanned, Told};
@@ -59,7 +60,7 @@ impl Request {
 
     /// The stack's name, for people.
     pub fn stack_name(&self) -> &str {
-        self.stack_id.split('/').nth(1).unwrap_or(&self.stack_id)
+        stack_name(&self.stack_id)
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn stack_home(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The partition that a region belongs to. An ARN in the same event says it better.
-pub(super) fn partition_of(region: &str) -> &'static str {
+pub(crate) fn partition_of(region: &str) -> &'static str {
     const BY_PREFIX: [(&str, &str); 8] = [
         ("cn-", "aws-cn"),
         ("us-gov-", "aws-us-gov"),

@@ -277,6 +277,10 @@ fn a_gates_own_topic_hears_of_it_in_the_originals_form_and_not_of_what_it_let_th
     world.lives.iter_mut().for_each(|live| live.judged.clone_from(&judged));
     world.finds(&warned);
     assert!(world.published.is_empty(), "the gate's message has told of these");
+    // The record of the first telling is lost, and the findings have changed in what nobody is told of.
+    world.announced.clear();
+    world.finds(&[Finding { first_seen: Some(at(1)), ..warned[0].clone() }]);
+    assert!(world.published.is_empty(), "nor of the same, worded otherwise");
     world.finds(&[warned[0].clone(), xz()]);
     assert_eq!(world.published.len(), 1, "one topic under one policy hears it once");
     let (topic, message) = &world.published[0];

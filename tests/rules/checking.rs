@@ -10,6 +10,7 @@ use ecr_scan_verifier::domain::protocol::deploy::Deploy;
 use ecr_scan_verifier::domain::protocol::{Outcome, Resolved};
 use ecr_scan_verifier::domain::request::{AskedScan, Gate, Glass, Named, OnBlock, OnUnscanned, Request};
 use ecr_scan_verifier::domain::scan::{Answered, Report, ScanSource};
+use ecr_scan_verifier::events::{Event, read};
 
 use crate::world::*;
 
@@ -214,4 +215,20 @@ fn the_answer_as_a_program_reads_it() {
         ])
         .collect();
     golden("checked", &texts.join("\n---\n"));
+}
+
+#[test]
+fn the_page_shows_a_question_and_an_answer_that_are_read() {
+    let page = include_str!("../../docs/direct-use.md");
+    let block = |n: usize| -> serde_json::Value {
+        let text = page.split("```json\n").nth(n).and_then(|rest| rest.split("```").next()).expect("a block of JSON");
+        serde_json::from_str(text).expect("JSON")
+    };
+    let Ok(Event::CheckRequested(check)) = read(&block(1)) else { panic!("no check") };
+    assert_eq!(check.gate().map(|gate| gate.policy), Ok(at_or_above("HIGH")));
+    let answer: Checked = serde_json::from_value(block(2)).expect("an answer");
+    assert_eq!((answer.verdict, answer.policy_hash), (Verdict::Block, Some(at_or_above("HIGH").hash().to_string())));
+    let again = serde_json::to_value(Checked { policy_hash: None, ..answer.clone() }).unwrap();
+    let members = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(members(&again), members(&block(2)), "all members, and no other");
 }

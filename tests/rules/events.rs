@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use ecr_scan_verifier::cli::read_event::read_event;
+use ecr_scan_verifier::cli::read_event::{kind_and_subject, read_event};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::request::{AskedScan, OnBlock, OnUnscanned};
@@ -1005,6 +1005,27 @@ proptest! {
             Ours::RestOfRead { digest: digest(APP), repository, token },
         ] {
             prop_assert_eq!(read_slice(ours.to_json().as_bytes()), Ok(Event::Ours(ours)));
+        }
+    }
+}
+
+#[test]
+fn what_lies_in_a_queue_is_named_without_its_secrets() {
+    for (file, kind, subject) in [
+        ("image-pushed.json", "image-pushed", format!("team/web-app@{APP}")),
+        ("message-rest-of-read.json", "rest-of-read", format!("team/web-app@{APP}")),
+        ("message-timer.json", "timer", "request d9aa1057-73f6-480f-85bb-c2e932c60d6e".to_owned()),
+        ("deploy-create.json", "deployment-requested", "WebAppGate in web-app".to_owned()),
+        ("check.json", "check-requested", "team/web-app:1.4.2".to_owned()),
+    ] {
+        assert_eq!(kind_and_subject(&sample(file)), (kind.to_owned(), subject), "{file}");
+    }
+    assert_eq!(kind_and_subject(b"{").0, "unreadable");
+    for file in samples().into_keys() {
+        let (kind, subject) = kind_and_subject(&sample(file));
+        let said = format!("{kind} {subject}");
+        for secret in ["https://", "X-Amz", "examplePageToken"] {
+            assert!(!said.contains(secret), "{file}: {said}");
         }
     }
 }

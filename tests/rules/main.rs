@@ -7,6 +7,7 @@ mod commands;
 mod crashing;
 mod deploying;
 mod events;
+mod history;
 mod judging;
 mod messages;
 mod outputs;

@@ -96,6 +96,8 @@ pub struct World {
     pub glass: Option<Glass>,
     /// What was decided, in a word, in order.
     pub decided: Vec<String>,
+    /// The same, whole.
+    pub recorded: Vec<Record>,
     pub rows: BTreeMap<String, Row>,
     pub data: BTreeMap<String, Data>,
     pub policies: Vec<Policy>,
@@ -162,6 +164,7 @@ impl Default for World {
             forward: None,
             glass: None,
             decided: Vec::new(),
+            recorded: Vec::new(),
             rows: BTreeMap::new(),
             data: BTreeMap::new(),
             policies: Vec::new(),
@@ -563,6 +566,7 @@ impl World {
             }
             (self.newest, self.stands) = (Some(request.asked_at), Some(request.request_id.clone()));
         }
+        self.recorded.push(record.clone());
         for row in &record.replaced {
             self.rows.get_mut(row).expect("only what is there is replaced").is_admitted = false;
         }

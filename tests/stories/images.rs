@@ -99,6 +99,7 @@ async fn a_tag_that_moves_after_it_was_resolved_does_not_change_what_is_judged()
     story.tell_all(&[Event::scanned(&first, &critical), Event::scanned(&second, &Findings::none())]).await;
     story.verdict(&pipeline, &first, "BLOCK").await;
     story.verdict(&pipeline, &second, "PASS").await;
+    story.drained(pipeline.queue("Scan")).await;
 
     // The gate has resolved the tag to the bad image and is about to read its verdict; now the tag moves to the good one.
     let held = story.scans.on("GetItem").with(first.digest()).hold();
@@ -161,7 +162,7 @@ async fn events_doubled_and_reversed_make_the_same_row() {
         }
         let mut row = story.row(&pipeline.table("verdicts"), whole).await;
         // Which repository it is, and when and how often somebody looked, are the only differences there may be.
-        for (part, names) in [("", &["item", "version", "last_read", "pushed_at"][..]), ("result", &["read_at", "reads", "equal_since"])] {
+        for (part, names) in [("", &["item", "repository", "version", "last_read", "pushed_at"][..]), ("result", &["read_at", "reads", "equal_since"])] {
             let part = if part.is_empty() { &mut row } else { &mut row[part] };
             names.iter().for_each(|name| drop(part.as_object_mut().unwrap().remove(*name)));
         }

@@ -248,7 +248,7 @@ async fn a_request_whose_timers_all_fail_is_answered_by_the_sweep() {
     let image = story.push("payments-api", "1.4.1").await;
     story.scans.say(&image.scanned, [Scan::InProgress]);
     story.try_at_most(pipeline.queue("Scan"), pipeline.dead_letters("Scan"), 1).await;
-    let asked = ask(&story, &pipeline, Gate::on(&image).with("PollingTimeoutSeconds", 3).request(&pipeline)).await;
+    let asked = ask(&story, &pipeline, Gate::on(&image).with("PollingTimeoutSeconds", 10).request(&pipeline)).await;
     parked(&story, &pipeline, &asked).await;
     story.scans.on("DescribeImageScanFindings").always().meets(Fault::ServerError);
     // The look-again, and the timer.
@@ -260,7 +260,7 @@ async fn a_request_whose_timers_all_fail_is_answered_by_the_sweep() {
     tokio::time::sleep(Duration::from_secs(33)).await;
     sweep().await.expect("swept");
     let answer = story.answer_to(&asked).await;
-    assert!(answer.reason().starts_with("ECR image scan timed out after 5 seconds."), "{}", answer.reason());
+    assert!(answer.reason().starts_with("ECR image scan timed out after 10 seconds."), "{}", answer.reason());
     assert!(answer.reason().contains("nobody could look in time"), "{}", answer.reason());
 }
 

@@ -32,6 +32,8 @@ pub struct Announce {
     audiences: Vec<Audience>,
     /// The findings that the head refers to: unread, or gone.
     facts: Option<Option<Facts>>,
+    /// The findings that a gate of the current audience has judged, where nobody has told that audience anything yet.
+    judged: Option<Option<Facts>>,
     /// The indexes that the image is part of.
     part_of: Option<Vec<Head>>,
     /// Whether one of its tags still names it.
@@ -50,6 +52,7 @@ enum At {
     Between,
     Reading(Audience),
     Facts(Audience, Announced),
+    Judged(Audience, Announced),
     Indexes(Audience, Announced),
     Tag(Audience, Announced),
     ComingAgain(Audience, Announced),
@@ -80,6 +83,7 @@ impl Announce {
             pipelines,
             audiences,
             facts,
+            judged: None,
             part_of: None,
             is_newest: None,
             tags,
@@ -96,7 +100,7 @@ impl Announce {
     }
 
     fn next_audience(&mut self) -> Next {
-        (self.sent, self.lease, self.conflicts) = (Vec::new(), None, 0);
+        (self.sent, self.lease, self.conflicts, self.judged) = (Vec::new(), None, 0, None);
         match self.audiences.pop() {
             Some(audience) => self.read(audience),
             None => Next::Over(self.failed.take()),
@@ -123,6 +127,23 @@ impl Announce {
             let effect = Do::ReadFacts { repository: self.head.repository.clone(), digest: self.head.digest.clone(), facts: facts.clone() };
             self.at = At::Facts(audience, announced);
             return Next::Do(effect);
+        }
+        if announced.version == 0
+            && self.judged.is_none()
+            && let Some(judged) = self.scene(now).judged_by_gate(&audience).cloned()
+        {
+            let known = self.facts.clone().flatten().filter(|facts| *facts.hash() == judged);
+            if known.is_none() {
+                let effect = Do::ReadFacts { repository: self.head.repository.clone(), digest: self.head.digest.clone(), facts: judged };
+                self.at = At::Judged(audience, announced);
+                return Next::Do(effect);
+            }
+            self.judged = Some(known);
+        }
+        let mut announced = announced;
+        if let Some(Some(judged)) = self.judged.take() {
+            announced.told = self.scene(now).told_by_gate(&audience, &judged);
+            self.judged = Some(None);
         }
         let facts = self.facts.clone().flatten();
         if facts.is_none() && self.scene(now).needs_facts().is_some() {
@@ -225,6 +246,11 @@ impl Announce {
             (At::Reading(audience), Saw::Announced(announced)) => self.consider(audience, *announced, now),
             (At::Facts(audience, announced), Saw::Facts(facts)) => {
                 self.facts = Some(facts);
+                self.consider(audience, announced, now)
+            }
+            // Gone, it is told of all that is true.
+            (At::Judged(audience, announced), Saw::Facts(judged)) => {
+                self.judged = Some(judged);
                 self.consider(audience, announced, now)
             }
             (At::Indexes(audience, announced), Saw::Heads(heads)) => {
