@@ -41,7 +41,6 @@ class PipelineStack extends Stack {
       severityThreshold: Severity.HIGH,
       alertTopic,
       alertOn: AlertOn.DEPLOYED,
-      backfill: false, // until on-sweep answers it
       encryptionKey,
       removalPolicy: RemovalPolicy.DESTROY, // a demo leaves nothing behind
     });
