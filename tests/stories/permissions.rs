@@ -67,7 +67,7 @@ async fn each_function_is_kept_from_what_it_does_not_do() {
     story.repository("payments-api").await;
     // Who answers no deployment does not get to read where answers go, and nobody removes a verdict or a deployment.
     for (function, reads_requests, writes_verdicts, writes_deployments) in
-        [("on-push", false, true, false), ("on-scan", true, true, true), ("on-deploy", true, true, true), ("on-sweep", true, false, true)]
+        [("on-push", false, true, false), ("on-scan", true, true, true), ("on-deploy", true, true, true), ("on-sweep", true, true, true)]
     {
         let tables = Tables::of(&story, &pipeline, function).await;
         assert_eq!(tables.may_read(REQUESTS).await, reads_requests, "{function} reads requests");
@@ -75,9 +75,9 @@ async fn each_function_is_kept_from_what_it_does_not_do() {
         assert_eq!(tables.may_write(DEPLOYMENTS).await, writes_deployments, "{function} writes deployments");
         assert!(!tables.may_remove(VERDICTS).await && !tables.may_remove(DEPLOYMENTS).await, "{function} removes nothing");
     }
-    // A scan is started where an image arrives or somebody waits, never by whoever only answers.
+    // A scan is started where an image arrives or is found, or somebody waits, never by whoever only answers.
     let digest = format!("sha256:{}", "0".repeat(64));
-    for (function, may) in [("on-push", true), ("on-scan", true), ("on-deploy", false), ("on-sweep", false)] {
+    for (function, may) in [("on-push", true), ("on-scan", true), ("on-deploy", false), ("on-sweep", true)] {
         let ecr = aws_sdk_ecr::Client::new(&story.as_function(&pipeline.function(function)).await);
         let image = aws_sdk_ecr::types::ImageIdentifier::builder().image_digest(&digest).build();
         let started = ecr.start_image_scan().repository_name("payments-api").image_id(image).send().await;
