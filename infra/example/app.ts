@@ -41,6 +41,8 @@ class PipelineStack extends Stack {
       severityThreshold: Severity.HIGH,
       alertTopic,
       alertOn: AlertOn.DEPLOYED,
+      // Whoever walks through the registry at its own time is in the way of a story told step by step; the other pipeline has it.
+      backfill: withKey,
       encryptionKey,
       removalPolicy: RemovalPolicy.DESTROY, // a demo leaves nothing behind
     });

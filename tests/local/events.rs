@@ -107,6 +107,14 @@ impl Event {
     }
 
     /// PutEvents takes whole seconds, as events have them.
+    /// The event as EventBridge hands it on to a queue.
+    pub fn delivered(&self, account: &str, id: &str) -> Value {
+        json!({
+            "version": "0", "id": id, "detail-type": self.detail_type, "source": self.source, "account": account, "region": crate::local::wire::REGION,
+            "time": self.at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), "resources": self.resources, "detail": self.detail,
+        })
+    }
+
     pub fn entry(&self) -> Value {
         let mut entry = json!({
             "Source": self.source, "DetailType": self.detail_type, "Detail": self.detail.to_string(), "Resources": self.resources, "Time": self.at.as_second(),

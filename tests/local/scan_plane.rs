@@ -533,6 +533,13 @@ impl Ecr<'_> {
             if image.tags.is_empty() {
                 detail.as_object_mut().expect("an object").remove("imageTags");
             }
+            // The local ECR gives the manifest's own type here; an index has none.
+            detail.as_object_mut().expect("an object").remove("artifactMediaType");
+            let read = self.call("BatchGetImage", &json!({ "repositoryName": self.repository(), "imageIds": [{ "imageDigest": image.digest }] })).await;
+            let manifest: Value = read.ok().and_then(|read| serde_json::from_str(read["images"][0]["imageManifest"].as_str()?).ok()).unwrap_or_default();
+            if manifest["config"]["mediaType"].is_string() {
+                detail["artifactMediaType"] = manifest["config"]["mediaType"].clone();
+            }
             if let Some(at) = self.plane.state().scripts.get(&self.scanned(&image.digest)).and_then(|script| script.pushed_at) {
                 detail["imagePushedAt"] = json!(at.as_second());
             }

@@ -497,6 +497,8 @@ impl Drop for Story {
 ///
 /// - It is on this machine and knows no TLS: what denies everything else denies nothing here.
 /// - A log group in which a stream is made is called by its name alone here, without the `:*` of its ARN.
+/// - A batch of messages is to AWS so many times `sqs:SendMessage`, and here an action of its own.
+/// - The list of repositories is to AWS about `repository/*`, and here about no repository.
 /// - Who acts as a role is to AWS that role (`aws:PrincipalArn`), and here the session in which it does so.
 fn as_read_here(mut template: Value) -> Value {
     match &mut template {
@@ -513,6 +515,12 @@ fn as_read_here(mut template: Value) -> Value {
                 let group = members["Resource"].take();
                 let by_name = json!({ "Fn::Join": ["", { "Fn::Split": [":*", group] }] });
                 members.insert("Resource".to_owned(), json!([group, by_name]));
+            }
+            if members.get("Action").is_some_and(|action| *action == "sqs:SendMessage") {
+                members.insert("Action".to_owned(), json!(["sqs:SendMessage", "sqs:SendMessageBatch"]));
+            }
+            if members.get("Action").is_some_and(|action| *action == "ecr:DescribeRepositories") {
+                members.insert("Resource".to_owned(), json!("*"));
             }
             members.values_mut().for_each(|member| *member = as_read_here(member.take()));
         }

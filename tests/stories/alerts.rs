@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::local::events::Event;
 use crate::local::images::{Image, Manifest};
@@ -173,8 +173,19 @@ async fn ten_thousand_findings_cost_few_readings_and_leave_every_row_right() {
     events.extend(images.iter().map(|(image, findings)| Event::finding(image, &findings[0])));
     assert!(events.len() >= 10_000);
     let began = std::time::Instant::now();
-    for some in events.chunks(500) {
-        story.tell_all(some).await;
+    // In batches as Lambda makes them of what comes within 20 seconds: the local AWS makes batches of ten.
+    let queue = pipeline.queue("Findings").rsplit('/').next().expect("a name");
+    for (batch, some) in events.chunks(1_000).enumerate() {
+        let record = |(n, event): (usize, &Event)| {
+            let id = format!("{batch}-{n}");
+            json!({
+                "messageId": id, "receiptHandle": id, "body": event.delivered(&story.account, &id).to_string(), "eventSource": "aws:sqs",
+                "eventSourceARN": format!("arn:aws:sqs:{REGION}:{}:{queue}", story.account), "attributes": { "ApproximateReceiveCount": "1" },
+            })
+        };
+        let records: Vec<Value> = some.iter().enumerate().map(record).collect();
+        let answer = story.invoke(&pipeline.function("on-scan"), &json!({ "Records": records })).await.expect("worked off");
+        assert_eq!(answer["batchItemFailures"], json!([]), "batch {batch}");
     }
     let told_s = began.elapsed().as_secs_f64();
     let heads = || async {
@@ -189,14 +200,10 @@ async fn ten_thousand_findings_cost_few_readings_and_leave_every_row_right() {
         (wrong == 0).then_some(())
     };
     story.until(Duration::from_secs(180), heads).await.expect("every row is right");
-    for lane in ["Findings", "Scan"] {
-        story.drained_within(pipeline.queue(lane), Duration::from_secs(180)).await;
-    }
+    story.drained_within(pipeline.queue("Scan"), Duration::from_secs(180)).await;
     let right_s = began.elapsed().as_secs_f64();
     let read = story.scans.calls("DescribeImageScanFindings").len() + story.scans.calls("ListCoverage").len() + story.scans.calls("ListFindings").len();
     println!("{} events told in {told_s:.1} s; {IMAGES} rows right after {right_s:.1} s; {read} readings of the scanners' APIs", events.len());
     assert!(read <= 400, "{read} readings");
-    for lane in ["Scan", "Findings"] {
-        assert!(story.take_messages(pipeline.dead_letters(lane)).await.is_empty(), "no dead letter");
-    }
+    assert!(story.take_messages(pipeline.dead_letters("Scan")).await.is_empty(), "no dead letter");
 }

@@ -75,7 +75,7 @@ async fn each_function_is_kept_from_what_it_does_not_do() {
         assert_eq!(tables.may_write(DEPLOYMENTS).await, writes_deployments, "{function} writes deployments");
         assert!(!tables.may_remove(VERDICTS).await && !tables.may_remove(DEPLOYMENTS).await, "{function} removes nothing");
     }
-    // A scan is started where an image arrives, somebody waits or looks once a day, never by whoever only answers.
+    // A scan is started where an image arrives or is found, or somebody waits, never by whoever only answers.
     let digest = format!("sha256:{}", "0".repeat(64));
     for (function, may) in [("on-push", true), ("on-scan", true), ("on-deploy", false), ("on-sweep", true)] {
         let ecr = aws_sdk_ecr::Client::new(&story.as_function(&pipeline.function(function)).await);
