@@ -146,6 +146,7 @@ async fn ten_thousand_findings_cost_few_readings_and_leave_every_row_right() {
     const IMAGES: usize = 100;
     const FINDINGS: usize = 100;
     const BURST: usize = 25;
+    const GROUP: usize = 20;
     let story = Story::new().await;
     let pipeline = story.pipeline().await;
     story.scans.registry(Registry::Enhanced);
@@ -158,10 +159,10 @@ async fn ten_thousand_findings_cost_few_readings_and_leave_every_row_right() {
         lists(&story, &image, &findings);
         images.push((image, findings));
     }
-    // In bursts, as Inspector tells them, each image's in another order; in between the ends of the scans.
+    // In bursts, as Inspector tells them of some images at a time, each image's in another order; in between the ends of the scans.
     let mut events = Vec::new();
-    for burst in 0..FINDINGS / BURST {
-        for (n, (image, findings)) in images.iter().enumerate() {
+    for (group, burst) in (0..IMAGES / GROUP).flat_map(|group| (0..FINDINGS / BURST).map(move |burst| (group, burst))) {
+        for (n, (image, findings)) in images.iter().enumerate().skip(group * GROUP).take(GROUP) {
             let place = |f: usize| ((burst * BURST + f) * 37 + n) % FINDINGS;
             events.extend((0..BURST).map(|f| Event::finding(image, &findings[place(f)])));
             if burst == 1 {
