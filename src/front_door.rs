@@ -25,6 +25,8 @@ fn start_logging() {
 }
 
 /// Where this function runs.
-pub fn here(context: &lambda_runtime::Context) -> Here {
-    Here::of_function(&context.invoked_function_arn).expect("Lambda hands over the function's ARN")
+pub fn here(context: &lambda_runtime::Context, aws: &Aws) -> Here {
+    let mut here = Here::of_function(&context.invoked_function_arn).expect("Lambda hands over the function's ARN");
+    here.home.is_heard = aws.settings.alerting.topic_arn.is_some();
+    here
 }

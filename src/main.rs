@@ -117,6 +117,16 @@ enum Command {
         /// REPOSITORY@sha256:...
         image: String,
     },
+    /// Which images have a finding, and which stacks run them.
+    ///
+    /// Exit code 0: somebody has it. 3: nobody. 1: could not look.
+    #[cfg(feature = "aws")]
+    WhoHas {
+        #[command(flatten)]
+        pipeline: PipelineArgs,
+        /// The vulnerability's id, exactly as the scanner writes it.
+        id: String,
+    },
     /// Which deployments wait for a scan: for what, since when and until when.
     ///
     /// Exit code 0, also when nobody waits. 1: could not look.
@@ -221,6 +231,8 @@ fn run(command: Command) -> Outcome {
         #[cfg(feature = "aws")]
         Command::Waiters { pipeline } => waiters(&pipeline),
         #[cfg(feature = "aws")]
+        Command::WhoHas { pipeline, id } => who_has(&pipeline, &id),
+        #[cfg(feature = "aws")]
         Command::BreakGlass { pipeline, stack, reason, minutes, image } => break_glass(&pipeline, &stack, &reason, minutes, &image),
     }
 }
@@ -259,6 +271,12 @@ async fn dead_letters(pipeline: &PipelineArgs, redrive: bool) -> Outcome {
     use ecr_scan_verifier::aws::{config, dead_letters::DeadLetters};
     let letters = DeadLetters::new(&config().await, &pipeline.pipeline);
     cli::dead_letters::dead_letters(&letters, &pipeline.pipeline, redrive, pipeline.format.into()).await
+}
+
+#[cfg(feature = "aws")]
+#[tokio::main(flavor = "current_thread")]
+async fn who_has(pipeline: &PipelineArgs, id: &str) -> Outcome {
+    cli::who_has::who_has(&connect(pipeline).await, id, pipeline.format.into()).await
 }
 
 #[cfg(feature = "aws")]

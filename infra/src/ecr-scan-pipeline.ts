@@ -4,11 +4,14 @@ import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as sns from 'aws-cdk-lib/aws-sns';
 import { Construct, IConstruct } from 'constructs';
+import { AlarmOptions } from './alarm-options';
 import { AlertOn } from './alert-on';
+import { checkAlarms, createAlarms } from './internal/alarms';
 import { alertsText, checkAlerts } from './internal/alerts';
 import { createBackfill } from './internal/backfill';
 import { checkArchitecture } from './internal/binaries';
 import { checkDailyRescans } from './internal/checks';
+import { createDashboard } from './internal/dashboard';
 import { checkPipelineName, functionArn } from './internal/names';
 import { createParts } from './internal/parts';
 import { checkPolicy, policyText } from './internal/policy';
@@ -161,6 +164,25 @@ export interface EcrScanPipelineProps extends PolicyOptions {
   readonly backfill?: boolean;
 
   /**
+   * Makes alarms: dead letters, events handled late, deployments that wait too long, functions that fail. `{}` for all the
+   * usual.
+   *
+   * Ten alarms, which cost about a dollar a month.
+   *
+   * @default - none
+   */
+  readonly alarms?: AlarmOptions;
+
+  /**
+   * Makes a dashboard `ecr-scan-verifier-<name>`: decisions, waiting times, alerts, health.
+   *
+   * CloudWatch charges three dollars a month for it.
+   *
+   * @default false
+   */
+  readonly dashboard?: boolean;
+
+  /**
    * Encrypts tables, queues, bucket and logs with this key.
    *
    * Its policy is extended for EventBridge and CloudWatch Logs; where it is imported and cannot be, a warning says what
@@ -204,6 +226,7 @@ export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
     checkPolicy(props);
     checkAlerts(props);
     checkDailyRescans(props.dailyRescans);
+    checkAlarms(props.alarms);
     checkArchitecture(architecture);
     warnOfPolicy(this, props);
 
@@ -211,7 +234,7 @@ export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
     this.pipelineName = props.pipelineName;
     this.onDeployFunctionArn = functionArn(stack, props.pipelineName, 'on-deploy');
     const removalPolicy = props.removalPolicy ?? RemovalPolicy.RETAIN;
-    createParts(this, {
+    const parts = createParts(this, {
       pipelineName: props.pipelineName,
       architecture,
       watched: everyRepository(stack),
@@ -229,6 +252,12 @@ export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
     });
     if (props.backfill ?? true) {
       createBackfill(this, props.pipelineName);
+    }
+    if (props.alarms) {
+      createAlarms(this, props.pipelineName, parts, props.alarms);
+    }
+    if (props.dashboard) {
+      createDashboard(this, props.pipelineName, parts);
     }
   }
 }

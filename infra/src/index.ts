@@ -1,3 +1,4 @@
+export * from './alarm-options';
 export * from './alert-on';
 export * from './ecr-scan-pipeline';
 export * from './ecr-scan-verifier';

@@ -6,7 +6,7 @@ import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as s3 from 'aws-cdk-lib/aws-s3';
 import * as sns from 'aws-cdk-lib/aws-sns';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
-import { EcrScanPipeline, EcrScanVerifier, OnUnscanned, SbomOutput, ScanConfig, ScanLogsLayout, ScanLogsOutput, Severity } from '../src';
+import { AlertOn, EcrScanPipeline, EcrScanVerifier, OnUnscanned, SbomOutput, ScanConfig, ScanLogsLayout, ScanLogsOutput, Severity } from '../src';
 import { DIGEST, HOME, newApp } from './support';
 
 /** An account's one pipeline. */
@@ -32,6 +32,23 @@ export function implicitPipeline(): Stack {
     scanConfig: ScanConfig.enhanced(),
     severityThreshold: Severity.HIGH,
     blockConstructs: [service],
+  });
+  return stack;
+}
+
+/** Everything that watches: alerts, alarms, a dashboard. */
+export function watchedPipeline(): Stack {
+  const stack = new Stack(newApp(), 'scanning-watched');
+  const encryptionKey = new kms.Key(stack, 'Key', { enableKeyRotation: true });
+  const topic = new sns.Topic(stack, 'Operators', { masterKey: encryptionKey, enforceSSL: true });
+  new EcrScanPipeline(stack, 'Pipeline', {
+    pipelineName: 'demo',
+    alertTopic: topic,
+    alertOn: AlertOn.NEWEST_OF_TAG,
+    alertSeverity: Severity.HIGH,
+    alertQuietPeriod: Duration.hours(1),
+    alarms: { topic },
+    dashboard: true,
   });
   return stack;
 }
@@ -110,4 +127,4 @@ export function fullPolicyGate(): Stack {
 }
 
 /** All of them, for what looks at every template. */
-export const GOLDEN_STACKS = [explicitPipeline, implicitPipeline, encryptedPipeline, gateWithOutputs, sampleGate, fullPolicyGate];
+export const GOLDEN_STACKS = [explicitPipeline, watchedPipeline, implicitPipeline, encryptedPipeline, gateWithOutputs, sampleGate, fullPolicyGate];

@@ -5,7 +5,7 @@ import { existsSync, readFileSync, writeFileSync } from 'fs';
 import * as path from 'path';
 import { Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
-import { GOLDEN_STACKS, explicitPipeline, fullPolicyGate, gateWithOutputs, implicitPipeline, sampleGate } from './golden-stacks';
+import { GOLDEN_STACKS, explicitPipeline, fullPolicyGate, gateWithOutputs, implicitPipeline, sampleGate, watchedPipeline } from './golden-stacks';
 import { find, plain, readable } from './support';
 
 const INFRA = path.join(__dirname, '..', '..');
@@ -32,6 +32,16 @@ for (const [name, stack] of goldenTemplates) {
     assert.deepEqual(template, golden, meant);
   });
 }
+
+test('templates/alarms-and-dashboard.json is what watches a pipeline', () => {
+  const { Resources } = Template.fromStack(watchedPipeline()).toJSON();
+  const watching = Object.fromEntries(Object.entries<any>(Resources).filter(([, { Type }]) => Type.startsWith('AWS::CloudWatch::')));
+  const file = path.join(INFRA, 'templates', 'alarms-and-dashboard.json');
+  if (UPDATE) {
+    writeFileSync(file, JSON.stringify({ Resources: watching }, null, 2) + '\n');
+  }
+  assert.deepEqual({ Resources: watching }, JSON.parse(readFileSync(file, 'utf8')), 'if the change is meant: npm run test:update');
+});
 
 const sampleRequests: [string, () => Stack][] = [
   ['deploy-create.json', sampleGate],

@@ -16,7 +16,7 @@ const BEGIN = '<!-- functions: made by npm run test:update -->\n';
 const END = '<!-- end -->\n';
 
 const stack = new Stack(newApp(), 'ecr-scan-verifier', { env: HOME });
-new EcrScanPipeline(stack, 'Pipeline', { pipelineName: 'main' });
+new EcrScanPipeline(stack, 'Pipeline', { pipelineName: 'main', alarms: {}, dashboard: true });
 const pipeline = resources(stack);
 
 function asPage(): string {
@@ -93,6 +93,14 @@ describe('an operator', () => {
 /** What CloudFormation calls to make, change and remove a resource, at the least, and on what. */
 const HANDLERS: Record<string, { verbs: string[]; arn: (resource: Resource) => string }> = {
   'Custom::EcrScanVerifierBackfill': { verbs: ['lambda:InvokeFunction'], arn: () => functionArn('on-sweep') },
+  'AWS::CloudWatch::Alarm': {
+    verbs: ['cloudwatch:PutMetricAlarm', 'cloudwatch:DeleteAlarms'],
+    arn: ({ Properties }) => `arn:aws:cloudwatch:${REGION}:${ACCOUNT}:alarm:${Properties.AlarmName}`,
+  },
+  'AWS::CloudWatch::Dashboard': {
+    verbs: ['cloudwatch:PutDashboard', 'cloudwatch:DeleteDashboards'],
+    arn: ({ Properties }) => `arn:aws:cloudwatch::${ACCOUNT}:dashboard/${Properties.DashboardName}`,
+  },
   'AWS::DynamoDB::Table': {
     verbs: ['dynamodb:CreateTable', 'dynamodb:UpdateTable', 'dynamodb:DeleteTable', 'dynamodb:UpdateTimeToLive', 'dynamodb:PutResourcePolicy'],
     arn: ({ Properties }) => `arn:aws:dynamodb:${REGION}:${ACCOUNT}:table/${Properties.TableName}`,

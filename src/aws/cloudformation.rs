@@ -1,14 +1,14 @@
-//! CloudFormation: whether a stack is rolling back, and the answer to its request.
+//! CloudFormation: whether a stack is rolling back or gone, and the answer to its request.
 //!
-//! IAM: `cloudformation:DescribeStacks` on stacks of this account and region. The answer is a PUT to the pre-signed
+//! IAM: `cloudformation:DescribeStacks`, and for the walk `DescribeStackResource`, on stacks of this account and region. The answer is a PUT to the pre-signed
 //! ResponseURL and needs no permission: whoever knows the URL may answer, so it never reaches a log or an error.
 
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudformation::Client;
-use aws_sdk_cloudformation::error::ProvideErrorMetadata;
-use aws_sdk_cloudformation::types::{Stack, StackStatus};
+use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_cloudformation::types::{ResourceStatus, Stack, StackStatus};
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector};
@@ -59,22 +59,69 @@ impl Stacks {
         Err(Why::new(format!("could not read the state of {stack_id}: it is nested more than {NESTED} stacks deep")))
     }
 
-    /// CloudFormation throttles readers of one account together, so a busy moment is waited for.
+    /// Whether this stack, called by its id, is there.
+    pub async fn exists(&self, stack_id: &str) -> Result<bool, Why> {
+        match self.try_describe(stack_id, Instant::now()).await {
+            Ok(stack) => Ok(stack.stack_status != Some(StackStatus::DeleteComplete)),
+            // What was deleted more than 90 days ago is not remembered by its id either.
+            Err(Undescribed::Unknown) => Ok(false),
+            Err(Undescribed::Other(why)) => Err(why),
+        }
+    }
+
+    /// Whether a stack that is there has this resource.
+    pub async fn has(&self, stack_id: &str, logical_id: &str) -> Result<bool, Why> {
+        let attempt = format!("read the state of {logical_id} in {stack_id}");
+        match self.client.describe_stack_resource().stack_name(stack_id).logical_resource_id(logical_id).send().await {
+            Ok(answer) => {
+                let detail = answer.stack_resource_detail.ok_or_else(|| missing(&attempt, "resource"))?;
+                let status = detail.resource_status.ok_or_else(|| missing(&attempt, "status"))?;
+                Ok(status != ResourceStatus::DeleteComplete)
+            }
+            Err(error) if is_unknown(&error) => Ok(false),
+            Err(error) => Err(why(&attempt, &error)),
+        }
+    }
+
     async fn describe(&self, stack_id: &str, began: Instant) -> Result<Stack, Why> {
+        self.try_describe(stack_id, began).await.map_err(|undescribed| match undescribed {
+            Undescribed::Unknown => Why::new(format!("could not read the state of {stack_id}: CloudFormation does not know this stack")),
+            Undescribed::Other(why) => why,
+        })
+    }
+
+    /// CloudFormation throttles readers of one account together, so a busy moment is waited for.
+    async fn try_describe(&self, stack_id: &str, began: Instant) -> Result<Stack, Undescribed> {
         let attempt = format!("read the state of {stack_id}");
         loop {
             let error = match self.client.describe_stacks().stack_name(stack_id).send().await {
-                Ok(answer) => return answer.stacks.unwrap_or_default().into_iter().next().ok_or_else(|| missing(&attempt, "stack")),
+                Ok(answer) => return answer.stacks.unwrap_or_default().into_iter().next().ok_or_else(|| Undescribed::Other(missing(&attempt, "stack"))),
+                Err(error) if is_unknown(&error) => return Err(Undescribed::Unknown),
                 Err(error) => error,
             };
             let is_throttled =
                 error.as_service_error().is_some_and(|error| matches!(error.code(), Some("Throttling" | "ThrottlingException" | "RequestLimitExceeded")));
             if !is_throttled || began.elapsed() > THROTTLED {
-                return Err(why(&attempt, &error));
+                return Err(Undescribed::Other(why(&attempt, &error)));
             }
             sleep(Duration::from_secs(1)).await;
         }
     }
+}
+
+enum Undescribed {
+    /// CloudFormation says that there is no such stack.
+    Unknown,
+    Other(Why),
+}
+
+/// CloudFormation has no error of its own for what does not exist: of a stack "Stack with id x does not exist", of a resource
+/// "Resource x does not exist for stack y".
+fn is_unknown<E>(error: &SdkError<E>) -> bool
+where
+    E: ProvideErrorMetadata,
+{
+    error.as_service_error().is_some_and(|error| error.code() == Some("ValidationError") && error.message().is_some_and(|text| text.contains("does not exist")))
 }
 
 /// Sends answers.

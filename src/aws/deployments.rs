@@ -1,6 +1,7 @@
 //! The Deployments table: which resource deploys which image, and what it was answered.
 //!
-//! IAM: `dynamodb:Query` on the table and on its index `by-digest` (people also on `decisions-by-digest` and `decisions-by-stack`), `GetItem`, `UpdateItem`. (What is admitted is written
+//! IAM: `dynamodb:Query` on the table and on its indexes `by-digest` and `live` (people also on `decisions-by-digest` and
+//! `decisions-by-stack`), `GetItem`, `UpdateItem`. (What is admitted is written
 //! together with the request: [`super::requests`].)
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,19 +14,23 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::requests::{milliseconds, moment, text};
 use super::{Settings, missing, why};
+use crate::domain::alert::Live;
 use crate::domain::history::{Decision, Subject, stack_name};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
 use crate::domain::request::{Data, Forward, Glass, Row, Rows};
+use crate::domain::scan::FactsHash;
 
 /// How long a broken glass is kept after its end, for whoever asks what happened; the decision is kept for ever.
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// The row that says which request of a resource was let through last.
 pub(super) const NEWEST: &str = "newest";
+/// The attribute, its value, and the index of what is deployed now: rows lose it when they are replaced or removed.
+pub(super) const LIVE: &str = "live";
 /// Between a rollback and what it takes back lie no more decisions than this.
 const DECISIONS: i32 = 10;
-/// A head has room for so many verdicts.
+/// So many different policies are read for one image; what lives under more is judged when a deployment asks.
 const POLICIES: usize = 8;
 
 pub struct Deployments {
@@ -41,6 +46,25 @@ pub struct Deployment {
     pub image: String,
     pub state: String,
     pub since: String,
+}
+
+/// A row that says: this image is deployed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRow {
+    pub stack_key: String,
+    pub digest: ImageDigest,
+    pub repository: Repository,
+    /// Tag or digest, as the template names it.
+    pub image: String,
+    pub since: String,
+    pub asked_at: Option<Timestamp>,
+}
+
+impl LiveRow {
+    /// Stack and logical id.
+    pub fn resource(&self) -> Option<(&str, &str)> {
+        self.stack_key.rsplit_once('#')
+    }
 }
 
 impl Deployments {
@@ -117,26 +141,36 @@ impl Deployments {
         serde_json::from_str(&data).map(Some).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })
     }
 
-    /// By which policies the deployments of an image judge it. Behind the table by a moment, since it is an index.
-    pub async fn policies(&self, repository: &Repository, digest: &ImageDigest) -> Result<Vec<Policy>, Why> {
+    /// Where an image is deployed, and by what it is judged there. Behind the table by a moment, since it is an index.
+    pub async fn lives(&self, repository: &Repository, digest: &ImageDigest) -> Result<Vec<Live>, Why> {
         let attempt = format!("read the policies for {digest}");
-        let mut rows: BTreeMap<String, HashMap<String, AttributeValue>> = BTreeMap::new();
+        let mut policies: BTreeMap<String, Option<Policy>> = BTreeMap::new();
+        let mut lives = Vec::new();
         for item in self.items_of(digest).await? {
-            let lives = text(&item, "state").as_deref() == Some("admitted") && text(&item, "repository").as_deref() == Some(repository.arn().as_str());
-            if let (true, Some(stack), Some(hash)) = (lives, text(&item, "stack"), text(&item, "policy_hash")) {
-                let row = policy_row(&hash);
-                let key = [("stack", stack), ("row", row)].map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
-                rows.insert(hash, HashMap::from(key));
+            let lives_here = text(&item, "state").as_deref() == Some("admitted") && text(&item, "repository").as_deref() == Some(repository.arn().as_str());
+            let (true, Some(stack)) = (lives_here, text(&item, "stack")) else { continue };
+            let Some((stack_id, logical_id)) = stack.rsplit_once('#') else { continue };
+            let hash = text(&item, "policy_hash");
+            if let Some(hash) = hash.as_ref().filter(|hash| !policies.contains_key(*hash) && policies.len() < POLICIES) {
+                let key = [("stack", stack.clone()), ("row", policy_row(hash))].map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
+                let answer = self.client.get_item().table_name(&self.table).set_key(Some(HashMap::from(key))).send().await;
+                // A policy of another version is judged when a deployment asks; it cannot be judged here.
+                let policy =
+                    answer.map_err(|error| why(&attempt, &error))?.item.and_then(|item| text(&item, "policy")).and_then(|text| Policy::parse(&text).ok());
+                policies.insert(hash.clone(), policy);
             }
+            lives.push(Live {
+                stack_id: stack_id.to_owned(),
+                logical_id: logical_id.to_owned(),
+                of: text(&item, "of").and_then(|of| of.parse().ok()).unwrap_or_else(|| digest.clone()),
+                image: text(&item, "image").unwrap_or_default(),
+                since: text(&item, "since").unwrap_or_default(),
+                policy: hash.and_then(|hash| policies.get(&hash).cloned().flatten()),
+                topic: text(&item, "topic").zip(text(&item, "role")),
+                judged: text(&item, "judged").map(FactsHash::from),
+            });
         }
-        let mut policies = Vec::new();
-        // DynamoDB reads so many at once; a verdict that is left out is judged when a deployment asks.
-        for key in rows.into_values().take(POLICIES) {
-            let answer = self.client.get_item().table_name(&self.table).set_key(Some(key)).send().await.map_err(|error| why(&attempt, &error))?;
-            // A policy of another version is judged when a deployment asks; it cannot be judged here.
-            policies.extend(answer.item.and_then(|item| text(&item, "policy")).and_then(|text| Policy::parse(&text).ok()));
-        }
-        Ok(policies)
+        Ok(lives)
     }
 
     /// Who deploys, or has deployed, an image.
@@ -158,6 +192,36 @@ impl Deployments {
             .expression_attribute_values(":digest", AttributeValue::S(digest.to_string()));
         let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
         items.map_err(|error| why(format!("read who deploys {digest}"), &error))
+    }
+
+    /// Everything that is deployed now, in the order of the digests, from `page` on, and where it goes on. Behind the table by a
+    /// moment, since it is an index.
+    pub async fn live(&self, page: Option<&str>, at_once: i32) -> Result<(Vec<LiveRow>, Option<String>), Why> {
+        let attempt = "read what is deployed";
+        let start = page.map(key_of_page).transpose().map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(LIVE)
+            .limit(at_once)
+            .key_condition_expression("#live = :live")
+            .expression_attribute_names("#live", LIVE)
+            .expression_attribute_values(":live", AttributeValue::S(LIVE.to_owned()))
+            .set_exclusive_start_key(start);
+        let answer = query.send().await.map_err(|error| why(attempt, &error))?;
+        let live = |item: HashMap<String, AttributeValue>| {
+            Some(LiveRow {
+                stack_key: text(&item, "stack")?,
+                digest: text(&item, "digest")?.parse().ok()?,
+                repository: text(&item, "repository")?.parse().ok()?,
+                image: text(&item, "image").unwrap_or_default(),
+                since: text(&item, "since").unwrap_or_default(),
+                asked_at: moment(&item, "asked_at"),
+            })
+        };
+        let rows = answer.items.unwrap_or_default().into_iter().map(|item| live(item).ok_or_else(|| missing(attempt, "image in a row")));
+        Ok((rows.collect::<Result<_, _>>()?, answer.last_evaluated_key.as_ref().map(page_of_key)))
     }
 
     /// What somebody has broken the glass for, if it has not been used. Whether its time is up is for the reader to say.
@@ -273,7 +337,8 @@ impl Deployments {
                 .update_item()
                 .table_name(&self.table)
                 .set_key(Some(HashMap::from(key(&row))))
-                .update_expression("SET #state = :removed, #until = :now")
+                .update_expression("SET #state = :removed, #until = :now REMOVE #live")
+                .expression_attribute_names("#live", LIVE)
                 // Made anew while this goes on, it is not this Delete's.
                 .condition_expression("asked_at <= :asked_at")
                 .expression_attribute_values(":asked_at", milliseconds(asked_at))
@@ -311,6 +376,17 @@ fn decision(item: &HashMap<String, AttributeValue>) -> Decision {
         known: text(item, "known").and_then(|known| serde_json::from_str(&known).ok()).unwrap_or_default(),
         outputs: text(item, "outputs").and_then(|outputs| serde_json::from_str(&outputs).ok()),
     }
+}
+
+/// Where a list goes on, as text. All keys of these tables are texts.
+pub(super) fn page_of_key(key: &HashMap<String, AttributeValue>) -> String {
+    let texts: BTreeMap<&str, &str> = key.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_s().ok()?.as_str()))).collect();
+    serde_json::to_string(&texts).expect("texts are JSON")
+}
+
+pub(super) fn key_of_page(page: &str) -> Result<HashMap<String, AttributeValue>, serde_json::Error> {
+    let texts: BTreeMap<String, String> = serde_json::from_str(page)?;
+    Ok(texts.into_iter().map(|(name, value)| (name, AttributeValue::S(value))).collect())
 }
 
 /// The row that keeps the data last answered for these properties.

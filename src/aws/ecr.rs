@@ -1,7 +1,8 @@
 //! ECR: what a reference names, which scanner is in charge, and what basic scanning or Inspector found.
 //!
 //! IAM: `ecr:BatchGetImage`, `ecr:DescribeImageScanFindings`, `ecr:DescribeImages`, `ecr:StartImageScan`,
-//! `ecr:BatchGetRepositoryScanningConfiguration` on the repository; `ecr:GetRegistryScanningConfiguration` on the registry.
+//! `ecr:BatchGetRepositoryScanningConfiguration` on the repository; `ecr:GetRegistryScanningConfiguration` on the registry; for
+//! the walk `ecr:DescribeRepositories` on all repositories.
 //! Under enhanced scanning DescribeImageScanFindings also asks for `inspector2:ListFindings` and `inspector2:ListCoverage`.
 
 use std::sync::Mutex;
@@ -11,7 +12,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::operation::describe_image_scan_findings::{DescribeImageScanFindingsError as FindingsError, DescribeImageScanFindingsOutput};
 use aws_sdk_ecr::operation::start_image_scan::StartImageScanError;
-use aws_sdk_ecr::types::{EnhancedImageScanFinding, FindingSeverity, ImageIdentifier, ImageScanFinding, ScanType};
+use aws_sdk_ecr::types::{EnhancedImageScanFinding, FindingSeverity, ImageDetail, ImageIdentifier, ImageScanFinding, ScanType};
 use jiff::Timestamp;
 
 use super::{missing, timestamp, why};
@@ -22,11 +23,14 @@ use crate::domain::manifest::{self, Manifest, MediaType};
 use crate::domain::plan::Started;
 use crate::domain::protocol::{Depth, PageToken, Resolved, Why};
 use crate::domain::scan::{Answered, Report, ScanSource};
+use crate::domain::walk::Listed;
 
 /// How long the registry's configuration is believed; an answer that contradicts it drops it at once.
 const REGISTRY_IS_FRESH: Duration = Duration::from_secs(180);
 /// The most that ECR gives in a page.
 const PAGE: i32 = 1000;
+/// The most digests that DescribeImages takes, and as many images as a walk looks at between two notes of where it is.
+const IMAGES_PAGE: usize = 100;
 /// Indexes within indexes within indexes are followed, and no further.
 const NESTING: usize = 3;
 /// So many manifests are read for one index.
@@ -288,6 +292,78 @@ impl Ecr {
             Err(error) => Err(why(format!("read when {}@{digest} was pushed", repository.name), &error)),
         }
     }
+}
+
+impl Ecr {
+    /// All repositories of this registry, from `page` on, and where the list goes on.
+    pub async fn repositories(&self, page: Option<&str>) -> Result<(Vec<Repository>, Option<String>), Why> {
+        let attempt = "list the repositories";
+        let request = self.client.describe_repositories().max_results(i32::try_from(IMAGES_PAGE).unwrap_or(PAGE));
+        let answer = request.set_next_token(page.map(str::to_owned)).send().await.map_err(|error| why(attempt, &error))?;
+        let arn = |repository: aws_sdk_ecr::types::Repository| repository.repository_arn.and_then(|arn| arn.parse().ok());
+        let repositories = answer.repositories.unwrap_or_default().into_iter().map(|one| arn(one).ok_or_else(|| missing(attempt, "ARN of a repository")));
+        Ok((repositories.collect::<Result<_, _>>()?, answer.next_token.filter(|token| !token.is_empty())))
+    }
+
+    /// What lies in a repository, from `page` on, and where the list goes on; nothing, when the repository is gone. What is archived
+    /// is not listed.
+    pub async fn images(&self, repository: &Repository, page: Option<&str>) -> Result<(Vec<Listed>, Option<String>), Why> {
+        let attempt = format!("list the images of {}", repository.name);
+        let request = self.client.describe_images().registry_id(&repository.account).repository_name(&repository.name);
+        let answer = match request.max_results(images_page()).set_next_token(page.map(str::to_owned)).send().await {
+            Ok(answer) => answer,
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_repository_not_found_exception()) => return Ok((Vec::new(), None)),
+            Err(error) => return Err(why(&attempt, &error)),
+        };
+        let listed = |image: ImageDetail| {
+            Some(Listed {
+                digest: image.image_digest?.parse().ok()?,
+                tags: image.image_tags.unwrap_or_default(),
+                pushed_at: image.image_pushed_at.as_ref().and_then(timestamp),
+                media_type: image.image_manifest_media_type,
+                artifact_type: image.artifact_media_type,
+            })
+        };
+        let images = answer.image_details.unwrap_or_default().into_iter().map(|image| listed(image).ok_or_else(|| missing(&attempt, "digest of an image")));
+        Ok((images.collect::<Result<_, _>>()?, answer.next_token.filter(|token| !token.is_empty())))
+    }
+
+    /// Which of these images are not in the repository. ECR refuses a call that names one which is not there, and does not say which
+    /// one: halves are asked then, so that a page on which nothing is missing, the usual one, costs one call. (BatchGetImage would say
+    /// it at once, and count as a pull of each: "not pulled for 30 days" would be true of nothing any more.)
+    pub async fn missing_of(&self, repository: &Repository, digests: &[ImageDigest]) -> Result<Vec<ImageDigest>, Why> {
+        let attempt = format!("look for {} images in {}", digests.len(), repository.name);
+        let mut groups: Vec<Vec<ImageDigest>> = digests.chunks(IMAGES_PAGE).map(<[_]>::to_vec).collect();
+        let mut missing = Vec::new();
+        while let Some(group) = groups.pop() {
+            let ids = group.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build()).collect();
+            let answer = self.client.describe_images().registry_id(&repository.account).repository_name(&repository.name).set_image_ids(Some(ids)).send().await;
+            match answer {
+                Ok(answer) => {
+                    let found: Vec<String> = answer.image_details.unwrap_or_default().into_iter().filter_map(|image| image.image_digest).collect();
+                    missing.extend(group.into_iter().filter(|digest| !found.iter().any(|found| found == digest.as_str())));
+                }
+                Err(error) => match error.as_service_error() {
+                    Some(error) if error.is_repository_not_found_exception() => missing.extend(group),
+                    Some(error) if error.is_image_not_found_exception() => match group.split_at(group.len() / 2) {
+                        ([], one) => missing.extend_from_slice(one),
+                        (some, others) => groups.extend([some.to_vec(), others.to_vec()]),
+                    },
+                    _ => return Err(why(&attempt, &error)),
+                },
+            }
+        }
+        Ok(missing)
+    }
+}
+
+fn images_page() -> i32 {
+    // In a test build alone it can be made smaller.
+    #[cfg(feature = "faults")]
+    if let Some(page) = std::env::var("FAULT_IMAGES_PAGE").ok().and_then(|text| text.parse().ok()) {
+        return page;
+    }
+    i32::try_from(IMAGES_PAGE).unwrap_or(PAGE)
 }
 
 /// One page of findings, in our own words.

@@ -13,6 +13,7 @@ pub mod outputs;
 pub mod queue;
 pub mod requests;
 pub mod verdicts;
+pub mod walks;
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkErro
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use jiff::Timestamp;
 
+use crate::domain::alert::{AlertOptions, Alerting};
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
 
@@ -39,6 +41,13 @@ pub struct Settings {
     pub scan_queue_url: String,
     pub findings_bucket: String,
     pub policy: Policy,
+    /// Whom the pipeline tells, and of what.
+    pub alerting: Alerting,
+    pub event_bus: Option<String>,
+    /// Whether the daily walk goes through the whole registry, or through what is deployed alone.
+    pub sweeps_registry: bool,
+    /// So many deployed images are scanned again a day, under basic scanning.
+    pub daily_rescans: u32,
     /// The one origin, besides CloudFormation's own, to which an answer may go. Tests alone set it.
     pub test_answer_origin: Option<String>,
 }
@@ -51,7 +60,16 @@ impl Settings {
             Some(text) => Policy::parse(&text).map_err(|error| format!("PIPELINE_POLICY: {error}"))?,
             None => Policy::default(),
         };
+        let options = look_up("ALERTS").map(|text| AlertOptions::parse(&text).map_err(|error| format!("ALERTS: {error}"))).transpose()?;
+        let set = |name: &str| look_up(name).filter(|value| !value.is_empty());
+        let event_bus = set("EVENT_BUS");
+        let daily_rescans = match look_up("DAILY_RESCANS") {
+            Some(text) => text.parse().map_err(|_| format!("DAILY_RESCANS is `{text}`, expected a whole number from 0"))?,
+            None => 0,
+        };
         Ok(Self {
+            sweeps_registry: text("SWEEPS") == "registry",
+            daily_rescans,
             pipeline: look_up("PIPELINE").ok_or("PIPELINE is not set: the construct sets it")?,
             verdicts_table: text("VERDICTS_TABLE"),
             requests_table: text("REQUESTS_TABLE"),
@@ -59,7 +77,9 @@ impl Settings {
             scan_queue_url: text("SCAN_QUEUE_URL"),
             findings_bucket: text("FINDINGS_BUCKET"),
             policy,
-            test_answer_origin: look_up("TEST_ANSWER_ORIGIN").filter(|origin| !origin.is_empty()),
+            alerting: Alerting { topic_arn: set("ALERT_TOPIC_ARN"), bus: event_bus.is_some(), options: options.unwrap_or_default() },
+            event_bus,
+            test_answer_origin: set("TEST_ANSWER_ORIGIN"),
         })
     }
 
@@ -86,6 +106,7 @@ pub struct Aws {
     pub verdicts: verdicts::Verdicts,
     pub requests: requests::Requests,
     pub deployments: deployments::Deployments,
+    pub walks: walks::Walks,
     pub queue: queue::Queue,
     pub stacks: cloudformation::Stacks,
     pub answers: cloudformation::Answers,
@@ -100,7 +121,7 @@ impl Aws {
 
     /// For the function that writes what gates want written.
     pub fn with_outputs(mut self) -> Self {
-        self.outputs = Some(Box::new(outputs::Outputs::new(&self.config)));
+        self.outputs = Some(Box::new(outputs::Outputs::new(&self.config, &self.settings)));
         self
     }
 
@@ -111,7 +132,8 @@ impl Aws {
             inspector: inspector::Inspector::new(config),
             verdicts: verdicts::Verdicts::new(dynamo.clone(), config, &settings),
             requests: requests::Requests::new(dynamo.clone(), &settings),
-            deployments: deployments::Deployments::new(dynamo, &settings),
+            deployments: deployments::Deployments::new(dynamo.clone(), &settings),
+            walks: walks::Walks::new(dynamo, &settings),
             queue: queue::Queue::new(config, &settings),
             stacks: cloudformation::Stacks::new(config),
             answers: cloudformation::Answers::new(),

@@ -1,7 +1,9 @@
 //! What gates want written: streams of CloudWatch Logs, objects in S3, SBOMs by Inspector, messages to a topic. Always by the role
-//! that the gate's stack has made for it, never by the function's own.
+//! that the gate's stack has made for it, never by the function's own. And what the pipeline itself says: to its topic, and to
+//! the event bus.
 //!
-//! IAM of the function: `sts:AssumeRole` on the roles under `/ecr-scan-verifier/`. IAM of such a role, as far as its stack has
+//! IAM of the function: `sns:Publish` on the pipeline's topic, `events:PutEvents` on the bus; `sts:AssumeRole` on the roles under
+//! `/ecr-scan-verifier/`. IAM of such a role, as far as its stack has
 //! outputs: `logs:CreateLogStream`, `PutLogEvents`; `s3:PutObject`, and for an SBOM `s3:GetObject`, `ListBucket`, `kms:Decrypt`;
 //! `inspector2:CreateSbomExport`, `GetSbomExport`; `sns:Publish`.
 
@@ -13,18 +15,27 @@ use aws_config::SdkConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_inspector2::types::{Destination, ExternalReportStatus, ResourceFilterCriteria, ResourceStringComparison, ResourceStringFilter, SbomReportFormat};
 use aws_sdk_sns::types::MessageAttributeValue;
 
-use super::{missing, why};
+use super::{Settings, missing, why};
 use crate::domain::outputs::{Log, Message, Role, SbomFormat, SbomTo};
 use crate::domain::protocol::{Do, ExportState, Saw, Why};
 
 /// Who did it, in the trail of the account.
 const SESSION: &str = "ecr-scan-verifier";
+/// By these whoever listens knows our events (docs/verdict-event.md).
+const EVENT_SOURCE: &str = "ecr-scan-verifier";
+const EVENT_TYPE: &str = "Image Verdict Changed";
 
 pub struct Outputs {
     config: SdkConfig,
+    /// The pipeline's own, by the function's own role.
+    sns: aws_sdk_sns::Client,
+    events: aws_sdk_eventbridge::Client,
+    topic_arn: Option<String>,
+    event_bus: Option<String>,
     /// One set of clients a role: taking it over costs a call, and is good for an hour.
     roles: Mutex<HashMap<Role, Arc<Writer>>>,
 }
@@ -52,7 +63,16 @@ impl PutsOut for Outputs {
                     }
                 }
                 Do::Publish { role, topic_arn, message } => {
-                    self.publish(&role, &topic_arn, message).await?;
+                    publish(&self.by(&role).await.sns, &topic_arn, message).await?;
+                    Saw::Done
+                }
+                Do::PublishOwn { message, .. } => {
+                    let topic_arn = self.topic_arn.as_deref().ok_or_else(|| Why::new("the pipeline has no topic"))?;
+                    publish(&self.sns, topic_arn, message).await?;
+                    Saw::Done
+                }
+                Do::PutEvent { message } => {
+                    self.put_event(message).await?;
                     Saw::Done
                 }
                 other => return Err(Why::new(format!("{other:?} is no output"))),
@@ -69,8 +89,15 @@ struct Writer {
 }
 
 impl Outputs {
-    pub fn new(config: &SdkConfig) -> Self {
-        Self { config: config.clone(), roles: Mutex::default() }
+    pub fn new(config: &SdkConfig, settings: &Settings) -> Self {
+        Self {
+            config: config.clone(),
+            sns: aws_sdk_sns::Client::new(config),
+            events: aws_sdk_eventbridge::Client::new(config),
+            topic_arn: settings.alerting.topic_arn.clone(),
+            event_bus: settings.event_bus.clone(),
+            roles: Mutex::default(),
+        }
     }
 
     async fn by(&self, role: &Role) -> Arc<Writer> {
@@ -106,15 +133,19 @@ impl Outputs {
         Ok(())
     }
 
-    async fn publish(&self, role: &Role, topic_arn: &str, message: Message) -> Result<(), Why> {
-        let attribute = |value: String| MessageAttributeValue::builder().data_type("String").string_value(value).build();
-        let mut publish = self.by(role).await.sns.publish().topic_arn(topic_arn).message_structure("json").message(message.body);
-        for (name, value) in message.attributes {
-            let value = attribute(value).map_err(|error| Why::new(format!("could not send a message to {topic_arn}: {error}")))?;
-            publish = publish.message_attributes(name, value);
+    /// An event of ours on the bus. Its detail is the message's body.
+    async fn put_event(&self, message: Message) -> Result<(), Why> {
+        let attempt = "tell the event bus of a verdict";
+        let bus = self.event_bus.as_deref().ok_or_else(|| Why::new("the pipeline tells no event bus"))?;
+        let resource = message.attributes.into_iter().map(|(_, value)| value);
+        let entry = PutEventsRequestEntry::builder().event_bus_name(bus).source(EVENT_SOURCE).detail_type(EVENT_TYPE).detail(message.body);
+        let entry = entry.set_resources(Some(resource.collect())).build();
+        let answer = self.events.put_events().entries(entry).send().await.map_err(|error| why(attempt, &error))?;
+        // The call succeeds all the same.
+        match answer.entries.unwrap_or_default().into_iter().find_map(|entry| entry.error_code.zip(entry.error_message)) {
+            Some((code, text)) => Err(Why { denied: code == "AccessDeniedException", text: format!("could not {attempt}: {code}: {text}") }),
+            None => Ok(()),
         }
-        publish.send().await.map_err(|error| why(format!("send a message to {topic_arn}"), &error))?;
-        Ok(())
     }
 
     /// Has Inspector write the SBOM of this image, and of no other: it is named by its ARN.
@@ -185,6 +216,26 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+async fn publish(sns: &aws_sdk_sns::Client, topic_arn: &str, message: Message) -> Result<(), Why> {
+    let attempt = format!("send a message to {topic_arn}");
+    let attribute = |kind: &str, value: String| {
+        let built = MessageAttributeValue::builder().data_type(kind).string_value(value).build();
+        built.map_err(|error| Why::new(format!("could not {attempt}: {error}")))
+    };
+    let mut publish = sns.publish().topic_arn(topic_arn).set_subject(message.subject).message_structure("json").message(message.body);
+    // SNS takes no attribute without a value.
+    for (name, value) in message.attributes.into_iter().filter(|(_, value)| !value.is_empty()) {
+        publish = publish.message_attributes(name, attribute("String", value)?);
+    }
+    if !message.stacks.is_empty() {
+        // A filter finds each of them in the list.
+        let stacks = serde_json::to_string(&message.stacks).expect("texts are JSON");
+        publish = publish.message_attributes("stack", attribute("String.Array", stacks)?);
+    }
+    publish.send().await.map_err(|error| why(&attempt, &error))?;
+    Ok(())
 }
 
 /// A key as a header wants it: everything but unreserved characters and `/` in percent.

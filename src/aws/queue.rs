@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use jiff::SignedDuration;
 
 use super::{Settings, why};
 use crate::domain::protocol::Why;
 
+/// SQS takes so many at once.
+const AT_ONCE: usize = 10;
 /// SQS delays a message no longer.
 const LONGEST: SignedDuration = SignedDuration::from_secs(900);
 
@@ -26,9 +29,26 @@ impl Queue {
 
     /// Sends a message of ours to the scan queue, to arrive after a while.
     pub async fn send(&self, body: String, after: SignedDuration) -> Result<(), Why> {
-        let delay = i32::try_from(after.clamp(SignedDuration::ZERO, LONGEST).as_secs()).unwrap_or(0);
-        let sent = self.client.send_message().queue_url(&self.scan_queue_url).message_body(body).delay_seconds(delay).send().await;
+        let sent = self.client.send_message().queue_url(&self.scan_queue_url).message_body(body).delay_seconds(delay(after)).send().await;
         sent.map_err(|error| why("send a message to the scan queue", &error))?;
+        Ok(())
+    }
+
+    /// Sends many, each to arrive after its own while. Should some of them fail, others may have been sent.
+    pub async fn send_all(&self, messages: Vec<(String, SignedDuration)>) -> Result<(), Why> {
+        let attempt = "send messages to the scan queue";
+        for some in messages.chunks(AT_ONCE) {
+            let entry = |(n, (body, after)): (usize, &(String, SignedDuration))| {
+                SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body(body).delay_seconds(delay(*after)).build()
+            };
+            let entries =
+                some.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>().map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+            let sent = self.client.send_message_batch().queue_url(&self.scan_queue_url).set_entries(Some(entries)).send().await;
+            let failed = sent.map_err(|error| why(attempt, &error))?.failed;
+            if let Some(first) = failed.first() {
+                return Err(Why::new(format!("could not {attempt}: {} of {} failed, the first with {}", failed.len(), some.len(), first.code)));
+            }
+        }
         Ok(())
     }
 
@@ -42,6 +62,10 @@ impl Queue {
         changed.map_err(|error| why("put a message back", &error))?;
         Ok(())
     }
+}
+
+fn delay(after: SignedDuration) -> i32 {
+    i32::try_from(after.clamp(SignedDuration::ZERO, LONGEST).as_secs()).unwrap_or(0)
 }
 
 /// A queue's address; its parts are those of its ARN, so that nobody has to ask.

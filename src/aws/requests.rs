@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::deployments::{NEWEST, data_row, policy_row};
+use super::deployments::{LIVE, NEWEST, data_row, policy_row};
 use super::{Settings, missing, why};
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::outputs::{Progress, Told};
@@ -84,6 +84,7 @@ impl Requests {
             images: text(&item, "images").map(|images| serde_json::from_str(&images)).transpose().map_err(unreadable)?,
             timer: number(&item, "timer_seq").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             told: text(&item, "told").map(|told| serde_json::from_str(&told)).transpose().map_err(unreadable)?,
+            notice: text(&item, "notice").map(|notice| serde_json::from_str(&notice)).transpose().map_err(unreadable)?,
             progress: text(&item, "outputs").map(|progress| serde_json::from_str(&progress)).transpose().map_err(unreadable)?.unwrap_or_default(),
         }))
     }
@@ -102,6 +103,9 @@ impl Requests {
         }
         if let Some(told) = told(request, record) {
             set("told", told);
+        }
+        if let Some(notice) = &record.notice {
+            set("notice", AttributeValue::S(serde_json::to_string(notice).expect("texts are JSON")));
         }
         let mut items = vec![put(new_item(&self.table, item))];
         items.extend(self.decision(request, record));
@@ -155,12 +159,12 @@ impl Requests {
         let update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(key(&request.request_id)))
-            .update_expression(if told.is_some() {
+            .update_expression(format!(
+                "SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict{}{}",
+                if record.notice.is_some() { ", notice = :notice" } else { "" },
                 // What was written for an answer that was not given does not count for this one.
-                "SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict, told = :told REMOVE outputs"
-            } else {
-                "SET #state = :claimed, answer = :answer, lease_until = :lease, verdict = :verdict"
-            })
+                if told.is_some() { ", told = :told REMOVE outputs" } else { "" },
+            ))
             .condition_expression("#state = :open AND attribute_not_exists(answer)")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":claimed", AttributeValue::S("claimed".to_owned()))
@@ -171,6 +175,10 @@ impl Requests {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let update = match told {
             Some(told) => update.expression_attribute_values(":told", told),
+            None => update,
+        };
+        let update = match &record.notice {
+            Some(notice) => update.expression_attribute_values(":notice", AttributeValue::S(serde_json::to_string(notice).expect("texts are JSON"))),
             None => update,
         };
         let mut items = vec![TransactWriteItem::builder().update(update.build().expect("table, key and expression are set")).build()];
@@ -235,6 +243,32 @@ impl Requests {
             .expression_attribute_values(":until", milliseconds(until))
             .expression_attribute_values(":now", milliseconds(now));
         self.unless_lost(update.send().await, format!("take over the outputs of request {request_id}"))
+    }
+
+    /// Takes it upon itself to tell of a decision. `false`: somebody else has, and may still be at it.
+    pub async fn take_notice(&self, request_id: &str, until: Timestamp, now: Timestamp) -> Result<bool, Why> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(request_id)))
+            .update_expression("SET notice_until = :until")
+            .condition_expression("attribute_exists(notice) AND (attribute_not_exists(notice_until) OR notice_until <= :now)")
+            .expression_attribute_values(":until", milliseconds(until))
+            .expression_attribute_values(":now", milliseconds(now));
+        self.unless_lost(update.send().await, format!("take over the notice of request {request_id}"))
+    }
+
+    /// Somebody was told of the decision.
+    pub async fn note_notice(&self, request_id: &str) -> Result<(), Why> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(request_id)))
+            .update_expression("REMOVE notice, notice_until")
+            .condition_expression("attribute_exists(notice)");
+        self.unless_lost(update.send().await, format!("note that somebody was told of request {request_id}")).map(|_| ())
     }
 
     /// Remembers how far the outputs of a request are; in the history too, once they are settled.
@@ -534,11 +568,22 @@ impl Requests {
             item.insert("repository".into(), AttributeValue::S(repository.arn()));
             item.insert("of".into(), AttributeValue::S(root.to_string()));
             item.insert("state".into(), AttributeValue::S("admitted".to_owned()));
+            item.insert(LIVE.into(), AttributeValue::S(LIVE.to_owned()));
             item.insert("asked_at".into(), milliseconds(request.asked_at));
             item.insert("image".into(), AttributeValue::S(request.named.image.clone()));
             item.insert("since".into(), AttributeValue::S(record.decided_at.to_string()));
             if let Some(policy) = &admission.policy {
                 item.insert("policy_hash".into(), AttributeValue::S(policy.hash().to_string()));
+            }
+            // For whoever has to tell its gate's topic of later findings: where, by whose leave, and what it has heard already.
+            let outputs = request.gate.as_ref().ok().and_then(|gate| gate.outputs.as_ref());
+            if let Some((outputs, topic)) = outputs.and_then(|outputs| Some((outputs, outputs.topic_arn.as_ref()?))) {
+                item.insert("topic".into(), AttributeValue::S(topic.clone()));
+                item.insert("role".into(), AttributeValue::S(outputs.role_arn.clone()));
+            }
+            let was_judged = ["PASS", "BLOCK"].contains(&record.verdict.as_str());
+            if let Some(judged) = record.known.iter().find(|scanned| was_judged && scanned.image.digest == *digest) {
+                item.insert("judged".into(), AttributeValue::S(judged.facts.as_str().to_owned()));
             }
             self.deployment(item)
         };
@@ -549,7 +594,8 @@ impl Requests {
         let update = Update::builder()
             .table_name(&self.deployments)
             .set_key(Some(self.row(request, row.to_owned())))
-            .update_expression("SET #state = :replaced, #until = :now")
+            .update_expression("SET #state = :replaced, #until = :now REMOVE #live")
+            .expression_attribute_names("#live", LIVE)
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#until", "until")
             .expression_attribute_values(":replaced", AttributeValue::S("replaced".to_owned()))
@@ -630,7 +676,7 @@ pub(super) fn text(item: &HashMap<String, AttributeValue>, name: &str) -> Option
     item.get(name).and_then(|value| value.as_s().ok()).cloned()
 }
 
-fn number(item: &HashMap<String, AttributeValue>, name: &str) -> Option<i64> {
+pub(super) fn number(item: &HashMap<String, AttributeValue>, name: &str) -> Option<i64> {
     item.get(name).and_then(|value| value.as_n().ok())?.parse().ok()
 }
 

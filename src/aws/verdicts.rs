@@ -1,17 +1,19 @@
-//! The Verdicts table: a head for each image in each repository, and the findings that it refers to.
+//! The Verdicts table: a head for each image in each repository, and the findings that it refers to; by which ids these are
+//! found; and what was told of an image, to whom.
 //!
 //! IAM: `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem` on the table; `s3:GetObject`, `PutObject` on the findings
-//! bucket, where findings go that are too large for an item. Who runs `explain` needs `dynamodb:Query` on the table besides.
+//! bucket, where findings go that are too large for an item; `dynamodb:Query` on the index `heads-by-repository` for the walk. Who runs `explain` needs `dynamodb:Query` on the table besides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufWriter, Read};
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -19,11 +21,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
+use super::deployments::{key_of_page, page_of_key};
+use super::requests::text;
 use super::{Settings, missing, why};
+use crate::domain::alert::{Announced, Key, Notice, Weighed};
 use crate::domain::head::Head;
 use crate::domain::image::{ImageDigest, Repository, sha256_hex};
+use crate::domain::index::{self, SHELVES};
 use crate::domain::protocol::{PageToken, Why};
-use crate::domain::scan::{Facts, FactsHash, Report};
+use crate::domain::scan::{Facts, FactsHash, Report, ScanState};
 
 /// DynamoDB takes 400 KB an item, names and keys included; beyond this the findings go to S3.
 const INLINE_BYTES: usize = 300_000;
@@ -31,6 +37,12 @@ const INLINE_BYTES: usize = 300_000;
 const UNPACKED_BYTES: u64 = 512 << 20;
 /// How long findings stay after the last row let them go, so that who has just read the row can still read them.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// What somebody was told is kept for so long after the last time.
+const TOLD: SignedDuration = SignedDuration::from_hours(24 * 400);
+/// What is recorded of an image that has been deleted stays for so long, for whoever asks what became of it.
+const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// DynamoDB reads so many keys at once, and ECR takes no more digests in one call.
+const PAGE: i32 = 100;
 /// DynamoDB may leave keys of a batch unread, under load.
 const BATCH_TRIES: usize = 5;
 
@@ -112,10 +124,31 @@ impl Verdicts {
         items.into_iter().map(|item| head(item, &attempt)).collect()
     }
 
+    /// The images of a repository of which something is recorded, in the order of their digests, from `page` on, and where it goes
+    /// on. Behind the table by a moment, since it is an index.
+    pub async fn recorded(&self, repository: &Repository, page: Option<&str>) -> Result<(Vec<ImageDigest>, Option<String>), Why> {
+        let attempt = format!("read what is recorded of {}", repository.name);
+        let start = page.map(key_of_page).transpose().map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("heads-by-repository")
+            .limit(PAGE)
+            .key_condition_expression("#repository = :repository")
+            .expression_attribute_names("#repository", "repository")
+            .expression_attribute_values(":repository", AttributeValue::S(repository.arn()))
+            .set_exclusive_start_key(start);
+        let answer = query.send().await.map_err(|error| why(&attempt, &error))?;
+        let digest = |item: Item| text(&item, "digest").and_then(|digest| digest.parse().ok()).ok_or_else(|| missing(&attempt, "digest in a row"));
+        let digests = answer.items.unwrap_or_default().into_iter().map(digest).collect::<Result<_, _>>()?;
+        Ok((digests, answer.last_evaluated_key.as_ref().map(page_of_key)))
+    }
+
     /// Writes a head if the row is still the one that was read; `expect` 0: if there is none.
     pub async fn write_head(&self, expect: u64, head: &Head) -> Result<Written, Why> {
         let attempt = format!("write the verdict of {}", head.digest);
-        let item = to_item(head).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
+        let item = head_item(head, Timestamp::now()).map_err(|error| Why { text: format!("could not {attempt}: {error}"), denied: false })?;
         let put = self
             .client
             .put_item()
@@ -140,6 +173,143 @@ impl Verdicts {
             }
             _ => Err(why(&attempt, &error)),
         }
+    }
+
+    /// What an audience was told of an image.
+    pub async fn announced(&self, repository: &Repository, digest: &ImageDigest, audience: &str) -> Result<Announced, Why> {
+        let attempt = format!("read what was told of {digest}");
+        let key = key(digest, told_item(repository, audience));
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true).send().await;
+        let Some(item) = answer.map_err(|error| why(&attempt, &error))?.item else { return Ok(Announced::default()) };
+        let state = item.get("told").and_then(|value| value.as_s().ok()).ok_or_else(|| missing(&attempt, "record"))?;
+        let told: Told = serde_json::from_str(state).map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let keys = |name: &str| item.get(name).and_then(|value| value.as_b().ok()).map(|bytes| keys(bytes.as_ref())).unwrap_or_default();
+        Ok(Announced {
+            version: told.version,
+            told: keys("findings"),
+            warned: keys("warned"),
+            weighed: told.weighed,
+            verdict: told.verdict,
+            unscanned: told.unscanned,
+            told_at: told.told_at,
+            comes_again_at: told.comes_again_at,
+            outbox: told.outbox,
+            lease_until: told.lease_until,
+        })
+    }
+
+    /// Notes what an audience is told, if nobody has since it was read; `expect` 0: if nothing was noted yet. `false`: somebody has.
+    pub async fn write_announced(
+        &self,
+        repository: &Repository,
+        digest: &ImageDigest,
+        audience: &str,
+        expect: u64,
+        announced: &Announced,
+        now: Timestamp,
+    ) -> Result<bool, Why> {
+        let Announced { version, told, warned, weighed, verdict, unscanned, told_at, comes_again_at, outbox, lease_until } = announced.clone();
+        let state = Told { version, weighed, verdict, unscanned, told_at, comes_again_at, outbox, lease_until };
+        let mut item = key(digest, told_item(repository, audience));
+        item.insert("told".into(), AttributeValue::S(serde_json::to_string(&state).expect("texts are JSON")));
+        item.insert("told_version".into(), AttributeValue::N(version.to_string()));
+        item.insert("ttl".into(), AttributeValue::N(now.saturating_add(TOLD).unwrap_or(Timestamp::MAX).as_second().to_string()));
+        for (name, keys) in [("findings", &told), ("warned", &warned)] {
+            if !keys.is_empty() {
+                let bytes: Vec<u8> = keys.iter().flat_map(|key| key.0).collect();
+                item.insert(name.into(), AttributeValue::B(Blob::new(bytes)));
+            }
+        }
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        let put = match expect {
+            0 => put.condition_expression("attribute_not_exists(told_version)"),
+            version => put.condition_expression("told_version = :expected").expression_attribute_values(":expected", AttributeValue::N(version.to_string())),
+        };
+        match put.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.as_service_error(), Some(PutItemError::ConditionalCheckFailedException(_))) => Ok(false),
+            Err(error) => Err(why(format!("note what is told of {digest}"), &error)),
+        }
+    }
+
+    /// Makes the findings of an image known by their ids: in each shelf the ids of it that belong there, and since when. What is
+    /// there of a later version stays.
+    pub async fn index(&self, repository: &Repository, digest: &ImageDigest, version: u64, facts: Option<&Facts>, now: Timestamp) -> Result<(), Why> {
+        let attempt = format!("make the findings of {digest} known by their ids");
+        let keys = (0..SHELVES).map(|shelf| key_of(shelf, repository, digest)).collect();
+        let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+        let keys = keys.map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let answer = self.client.batch_get_item().request_items(&self.table, keys).send().await.map_err(|error| why(&attempt, &error))?;
+        if answer.unprocessed_keys.unwrap_or_default().values().any(|left| !left.keys.is_empty()) {
+            return Err(Why::new(format!("could not {attempt}: DynamoDB left some of them unread")));
+        }
+        let mut known: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+        for item in answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default() {
+            if let Some(AttributeValue::S(shelf)) = item.get("digest") {
+                known.insert(shelf.clone(), since(&item));
+            }
+        }
+        let wanted = index::shelve(facts.map(Facts::findings).unwrap_or_default());
+        let mut items = Vec::new();
+        for shelf in 0..SHELVES {
+            let known = known.remove(&index::name(shelf)).unwrap_or_default();
+            let ids = wanted.get(&shelf).cloned().unwrap_or_default();
+            if known.keys().eq(ids.iter()) {
+                continue;
+            }
+            let mut item = key_of(shelf, repository, digest);
+            let since = |id: &String| AttributeValue::N(known.get(id).copied().unwrap_or_else(|| now.as_second()).to_string());
+            item.insert("ids".into(), AttributeValue::M(ids.iter().map(|id| (id.clone(), since(id))).collect()));
+            item.insert("for_version".into(), AttributeValue::N(version.to_string()));
+            if ids.is_empty() {
+                item.insert("ttl".into(), AttributeValue::N(now.saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second().to_string()));
+            }
+            let put = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(item))
+                .condition_expression("attribute_not_exists(for_version) OR for_version <= :version")
+                .expression_attribute_values(":version", AttributeValue::N(version.to_string()));
+            items.push(TransactWriteItem::builder().put(put.build().expect("table and item are set")).build());
+        }
+        if items.is_empty() {
+            return Ok(());
+        }
+        match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                // Somebody knows better.
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled))
+                    if cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some("ConditionalCheckFailed")) =>
+                {
+                    Ok(())
+                }
+                _ => Err(why(&attempt, &error)),
+            },
+        }
+    }
+
+    /// Which images have a finding of this id, and since when that is known here. One query, consistent.
+    pub async fn having(&self, id: &str) -> Result<Vec<(Repository, ImageDigest, Timestamp)>, Why> {
+        let attempt = format!("read which images have {id}");
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("digest = :shelf")
+            .filter_expression("attribute_exists(ids.#id)")
+            .projection_expression("#item, ids.#id")
+            .expression_attribute_names("#id", id)
+            .expression_attribute_names("#item", "item")
+            .expression_attribute_values(":shelf", AttributeValue::S(index::name(index::shelf(id))));
+        let items = query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.map_err(|error| why(&attempt, &error))?;
+        let read = |item: Item| {
+            let known_since = since(&item).remove(id).and_then(|second| Timestamp::from_second(second).ok());
+            let named = item.get("item").and_then(|name| name.as_s().ok()).and_then(|name| name.rsplit_once('#'));
+            let (repository, digest) = named.map(|(repository, digest)| (repository.parse().ok(), digest.parse().ok())).unwrap_or_default();
+            repository.zip(digest).zip(known_since).map(|((repository, digest), since)| (repository, digest, since)).ok_or_else(|| missing(&attempt, "image"))
+        };
+        items.into_iter().map(read).collect()
     }
 
     /// Stores findings under their hash, for the head of version `for_version`.
@@ -256,6 +426,50 @@ impl Verdicts {
 
 type Item = HashMap<String, AttributeValue>;
 
+fn told_item(repository: &Repository, audience: &str) -> String {
+    format!("{}#told#{audience}", repository.arn())
+}
+
+fn key_of(shelf: usize, repository: &Repository, digest: &ImageDigest) -> Item {
+    let item = format!("{}#{digest}", repository.arn());
+    HashMap::from([("digest".to_owned(), AttributeValue::S(index::name(shelf))), ("item".to_owned(), AttributeValue::S(item))])
+}
+
+/// The ids that an item of the index holds, and since when each is there, in seconds.
+fn since(item: &Item) -> BTreeMap<String, i64> {
+    let ids = item.get("ids").and_then(|ids| ids.as_m().ok());
+    ids.into_iter().flatten().filter_map(|(id, since)| Some((id.clone(), since.as_n().ok()?.parse().ok()?))).collect()
+}
+
+fn keys(bytes: &[u8]) -> BTreeSet<Key> {
+    bytes.chunks_exact(6).map(|key| Key(key.try_into().expect("six bytes"))).collect()
+}
+
+/// What of a record is text.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    version: u64,
+    weighed: Option<Weighed>,
+    verdict: Option<String>,
+    unscanned: Option<String>,
+    told_at: Option<Timestamp>,
+    comes_again_at: Option<Timestamp>,
+    outbox: Vec<Notice>,
+    lease_until: Option<Timestamp>,
+}
+
+/// The row of a head: besides itself, the key of the index by which a repository's heads are found; and, once the image has
+/// been deleted, the end of the row. Is the image back, it is written without.
+fn head_item(head: &Head, now: Timestamp) -> serde_dynamo::Result<Item> {
+    let mut item: Item = to_item(head)?;
+    item.insert("repository".into(), AttributeValue::S(head.repository.arn()));
+    if head.state() == ScanState::Deleted {
+        let gone_at = now.saturating_add(DELETED_KEPT).unwrap_or(Timestamp::MAX).as_second();
+        item.insert("ttl".into(), AttributeValue::N(gone_at.to_string()));
+    }
+    Ok(item)
+}
+
 fn head_key(repository: &Repository, digest: &ImageDigest) -> Item {
     key(digest, repository.arn())
 }
@@ -325,9 +539,27 @@ mod tests {
         let child = Child { digest: ImageDigest::of(b"child"), platform: "linux/arm64/v8".into() };
         let news = News::Pushed { kind: Kind::Index(vec![child]), tag: Some("1.4.2".into()), at: Some(Timestamp::UNIX_EPOCH) };
         let Change::Write(written) = merge(None, &digest, &repository(), &[news], &[]) else { panic!("a new row is written") };
-        let item = to_item(&*written).unwrap();
+        let item = head_item(&written, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(item.get("item"), Some(&AttributeValue::S(repository().arn())), "the range key is the repository");
         assert_eq!(*written, head(item, "read").unwrap());
+    }
+
+    #[test]
+    fn the_row_of_a_deleted_image_ends_and_comes_back_with_it() {
+        let digest = ImageDigest::of(b"image");
+        let read = |what: Answered, second: i64| {
+            let read_at = Timestamp::from_second(second).unwrap();
+            News::Scan(understand(Answer { source: ScanSource::Basic, what, coverage: None, pushed_at: None, read_at }))
+        };
+        let written = |old: Option<&Head>, news: News| match merge(old, &digest, &repository(), &[news], &[]) {
+            Change::Write(head) => *head,
+            Change::Same => panic!("it is news"),
+        };
+        let deleted = written(None, read(Answered::NoImage, 50));
+        let ends = head_item(&deleted, Timestamp::UNIX_EPOCH).unwrap().remove("ttl");
+        assert_eq!(ends, Some(AttributeValue::N((30 * 24 * 3600).to_string())));
+        let back = written(Some(&deleted), read(Answered::NoScan, 60));
+        assert_eq!(head_item(&back, Timestamp::UNIX_EPOCH).unwrap().get("ttl"), None);
     }
 
     #[test]
@@ -338,7 +570,7 @@ mod tests {
         let tag = |n: i64| News::Pushed { kind: Kind::Unknown, tag: Some(format!("{n}-{}", "t".repeat(120))), at: Timestamp::from_second(n).ok() };
         news.extend((0..30).map(tag));
         let Change::Write(index) = merge(None, &digest, &repository(), &news, &[]) else { panic!() };
-        let total = |head: &Head| size(&AttributeValue::M(to_item(head).unwrap()));
+        let total = |head: &Head| size(&AttributeValue::M(head_item(head, Timestamp::UNIX_EPOCH).unwrap()));
         assert!(total(&index) <= 6 * 1024, "{} bytes", total(&index));
         assert!(index.tags.len() <= 5, "long tags make way");
     }
@@ -364,7 +596,7 @@ mod tests {
         news.push(News::Scan(understand(answer)));
         let policies: Vec<Policy> = (0..10).map(|n| Policy::from_words(None, Some("HIGH"), [format!("CVE-{n}")]).unwrap()).collect();
         let Change::Write(head) = merge(None, &digest, &repository(), &news, &policies) else { panic!("a new row is written") };
-        let bytes = size(&AttributeValue::M(to_item(&*head).unwrap()));
+        let bytes = size(&AttributeValue::M(head_item(&head, Timestamp::UNIX_EPOCH).unwrap()));
         assert_eq!((head.parents.len(), head.verdicts.len()), (20, 8));
         assert!(bytes <= 4096, "{bytes} bytes");
     }

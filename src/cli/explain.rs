@@ -11,6 +11,7 @@ use super::{Format, Outcome};
 use crate::aws::Aws;
 use crate::aws::deployments::Deployment;
 use crate::aws::requests::OpenRequest;
+use crate::domain::alert;
 use crate::domain::finding::{Counts, Finding};
 use crate::domain::head::{Child, Head, Kind};
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
@@ -62,7 +63,7 @@ async fn gather(aws: &Aws, named: &Named) -> Result<Vec<Explained>, Why> {
             Some(result) => aws.verdicts.facts(&head.repository, &head.digest, &result.facts).await?,
             None => None,
         };
-        let policies = aws.deployments.policies(&head.repository, &head.digest).await?;
+        let policies = alert::policies(&aws.deployments.lives(&head.repository, &head.digest).await?);
         let mut deployments = aws.deployments.of_image(&head.digest).await?;
         deployments.retain(|deployment| deployment.repository == head.repository.arn());
         let waiting = open.iter().filter(|request| waits_for(request, &head)).cloned().collect();

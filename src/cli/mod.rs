@@ -14,6 +14,8 @@ pub mod named;
 pub mod read_event;
 #[cfg(feature = "aws")]
 pub mod waiters;
+#[cfg(feature = "aws")]
+pub mod who_has;
 
 /// What a command has to say, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,13 @@ pub const APART: SignedDuration = SignedDuration::from_secs(20);
 /// Over so many unchanged readings and so long a count above the list is no longer a list that is still being filled.
 const DISAGREEING_READS: u32 = 3;
 const DISAGREEING_FOR: SignedDuration = SignedDuration::from_secs(30);
+/// After how long to look again, the first, second and third time. A fourth does not come: the chain ends by itself, and
+/// the next event or deployment goes on from there.
+const LOOK_AGAIN_S: [i64; 3] = [15, 30, 60];
+/// Two readings that prove each other are 20 s apart, so the first look again at an unproven list is a little later.
+const PROOF_S: i64 = 22;
+/// A message can be late by as much before somebody else does its work.
+const LATE: SignedDuration = SignedDuration::from_secs(60);
 /// A scan-complete event speaks of the scan that had been completed when it was sent; clocks may differ by this much.
 const EVENT_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// A scan that has brought nothing for so long is not coming.
@@ -93,6 +100,9 @@ pub struct Head {
     /// When the API was last asked, by the scanner that was in charge: what one has found counts only until the other answers.
     #[serde(default)]
     pub last_read: LastRead,
+    /// When somebody comes who reads the image again: what happens to its findings until then needs no reading of its own.
+    #[serde(default)]
+    pub look_at: Option<Timestamp>,
     /// The pipeline's verdict, for a person who looks at the table.
     #[serde(default)]
     pub verdict: String,
@@ -289,6 +299,7 @@ impl Head {
             event: None,
             verdicts: Vec::new(),
             last_read: LastRead::default(),
+            look_at: None,
             verdict: String::new(),
         }
     }
@@ -349,6 +360,28 @@ impl Head {
         self.event.as_ref().filter(of_this_scan).filter(|event| self.voided_at.max(self.last_read.basic).is_none_or(|ended| event.at > ended))
     }
 
+    /// After how long it should be read again, when it was read `n` times in a row.
+    pub fn look_again_after(&self, n: u32) -> Option<SignedDuration> {
+        let wait_s = *LOOK_AGAIN_S.get(n as usize)?;
+        // An index is not scanned, so looking again finds nothing.
+        if matches!(self.kind, Kind::Index(_)) {
+            return None;
+        }
+        let unproven = self.complete().is_some_and(|(_, settled)| !settled);
+        let pending = self.state().standing() == Standing::Pending && self.state() != ScanState::CountsDisagree;
+        match (unproven, pending) {
+            (true, _) => Some(SignedDuration::from_secs(wait_s.max(PROOF_S))),
+            (false, true) => Some(SignedDuration::from_secs(wait_s)),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether somebody is on his way who reads it, or a little late.
+    pub fn is_about_to_be_read(&self, now: Timestamp) -> bool {
+        let comes = self.look_at.filter(|at| self.last_read.newest().is_none_or(|read| read < *at));
+        comes.is_some_and(|at| now < at.saturating_add(LATE).unwrap_or(Timestamp::MAX))
+    }
+
     /// Whether a scan that was asked for within a day has not brought its result yet.
     pub fn awaits_scan(&self, now: Timestamp) -> bool {
         let asked = self.asked_for.as_ref().filter(|asked| now.duration_since(asked.at) < SCAN_TAKES_AT_MOST);
@@ -395,11 +428,22 @@ impl Head {
 /// Something that was learned about an image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum News {
-    Pushed { kind: Kind, tag: Option<String>, at: Option<Timestamp> },
+    Pushed {
+        kind: Kind,
+        tag: Option<String>,
+        at: Option<Timestamp>,
+    },
     PartOf(ImageDigest),
     Scan(Reading),
     ScanEnded(EventCounts),
     ScanAskedFor(AskedFor),
+    /// The image was read for the `n`-th time in a row: whether it is read again follows from what was found.
+    WasRead {
+        n: u32,
+        at: Timestamp,
+    },
+    /// It will be read then.
+    WillBeRead(Timestamp),
 }
 
 /// What the news make of the row.
@@ -427,6 +471,8 @@ pub fn merge(old: Option<&Head>, digest: &ImageDigest, repository: &Repository, 
             }
             News::ScanAskedFor(asked) => head.asked_for = head.asked_for.take().max(Some(asked.clone())),
             News::Scan(reading) => scanned(&mut head, reading, policies),
+            News::WasRead { n, at } => head.look_at = head.look_again_after(*n).and_then(|after| at.checked_add(after).ok()),
+            News::WillBeRead(at) => head.look_at = head.look_at.max(Some(*at)),
         }
     }
     if let Some(pipelines) = policies.first() {

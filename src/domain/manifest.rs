@@ -110,6 +110,33 @@ pub fn read(text: &str, registrys_word: Option<&str>) -> Result<Manifest, BadMan
     }
 }
 
+/// What a registry's list, or an event, says of something: whether it may be an image or an index of images. The tag comes first:
+/// a signature by tag has the media types of an ordinary image. A type that is not said is for the manifest to tell.
+pub fn may_be_an_image(tags: &[String], manifest_type: Option<&str>, artifact_type: Option<&str>) -> bool {
+    let manifest_type = manifest_type.map(media_type);
+    let is_index = manifest_type.as_deref().is_some_and(|kind| [OCI_INDEX, DOCKER_LIST].contains(&kind));
+    let is_known = manifest_type.as_deref().is_none_or(|kind| [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST].contains(&kind));
+    let is_about_another = tags.iter().any(|tag| subject_of_tag(tag).is_some() || is_index && digest_in_tag(tag).is_some());
+    let is_artifact = artifact_type.is_some_and(|kind| !IMAGE_CONFIGS.contains(&media_type(kind).as_str()));
+    is_known && !is_about_another && !is_artifact
+}
+
+/// `sha256-HEX.sig`, `.att`, `.sbom`: how Cosign names what it says about an image.
+pub fn subject_of_tag(tag: &str) -> Option<ImageDigest> {
+    let (of, kind) = tag.rsplit_once('.')?;
+    if matches!(kind, "sig" | "att" | "sbom") { digest_in_tag(of) } else { None }
+}
+
+/// `sha256-HEX`: clients that do not trust a registry to list referrers keep an index of them under such a tag.
+pub fn digest_in_tag(tag: &str) -> Option<ImageDigest> {
+    format!("sha256:{}", tag.strip_prefix("sha256-")?).parse().ok()
+}
+
+/// Media types know no case, and may carry parameters.
+pub fn media_type(text: &str) -> String {
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// BuildKit puts a build's provenance beside the image as one more manifest of the index. It is left out only when both of
 /// its marks are there: the annotation, and a platform that nothing runs on.
 fn is_attestation(entry: &Descriptor) -> bool {

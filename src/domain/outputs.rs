@@ -3,6 +3,7 @@
 //! Outputs never decide. Names, texts and forms are those of the original construct, byte for byte, so that whatever reads them
 //! there finds them here; what is ours stands behind them, in metadata or in events and members of its own.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
@@ -388,7 +389,8 @@ impl Writer<'_> {
             ("digest", self.told.digest.to_string()),
             ("stack", self.request.stack_name().to_owned()),
         ];
-        Some(Message { body, attributes: attributes.into_iter().chain(tag).collect() })
+        let attributes = attributes.into_iter().chain(tag).map(|(name, value)| (Cow::Borrowed(name), value));
+        Some(Message { subject: None, body, attributes: attributes.collect(), stacks: Vec::new() })
     }
 
     /// Where the logs are, and the commands that show them.
@@ -424,10 +426,14 @@ impl Writer<'_> {
 }
 
 /// A message for a topic: a body with a text for each protocol, and what subscribers can filter by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
+    pub subject: Option<String>,
     pub body: String,
-    pub attributes: Vec<(&'static str, String)>,
+    pub attributes: Vec<(Cow<'static, str>, String)>,
+    /// Names of stacks, for a filter that looks for one of them.
+    #[serde(default)]
+    pub stacks: Vec<String>,
 }
 
 fn hex(digest: &ImageDigest) -> &str {

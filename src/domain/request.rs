@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::head::Child;
 use super::history::stack_name;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
+use super::notice::Decided;
 use super::outputs::{Outputs, Progress, Scanned, Told};
 use super::policy::Policy;
 use super::response_url::ResponseUrl;
@@ -281,6 +282,13 @@ impl Answer {
         })
     }
 
+    /// The answer to a request that asks for no image.
+    pub fn success(physical_id: &str, stack_id: &str, request_id: &str, logical_id: &str) -> Self {
+        let body =
+            Body { status: "SUCCESS", reason: None, physical_resource_id: physical_id, stack_id, request_id, logical_resource_id: logical_id, data: None };
+        Self(serde_json::to_string(&body).expect("texts are JSON"))
+    }
+
     /// An answer that was stored before.
     pub fn stored(bytes: String) -> Self {
         Self(bytes)
@@ -288,6 +296,12 @@ impl Answer {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What a refusal says.
+    pub fn reason(&self) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_str(&self.0).ok()?;
+        body["Reason"].as_str().map(str::to_owned)
     }
 }
 
@@ -325,6 +339,8 @@ pub struct Record {
     pub told: Option<Told>,
     /// They were written before it, of what was known then; else they are written anew, of `told`.
     pub outputs_are_written: bool,
+    /// What the pipeline's topic hears of it.
+    pub notice: Option<Decided>,
     /// For the history: the digest that was asked for, where it was known, and what was known of each image that was judged.
     pub digest: Option<ImageDigest>,
     pub known: Vec<Scanned>,
@@ -371,6 +387,8 @@ pub struct Stored {
     /// What its outputs are made of, and how far they are.
     pub told: Option<Told>,
     pub progress: Progress,
+    /// What the pipeline's topic is still to hear of its decision.
+    pub notice: Option<Decided>,
 }
 
 /// How far a request is.

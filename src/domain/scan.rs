@@ -159,6 +159,12 @@ impl ScanState {
 #[serde(transparent)]
 pub struct FactsHash(String);
 
+impl From<String> for FactsHash {
+    fn from(stored: String) -> Self {
+        Self(stored)
+    }
+}
+
 impl FactsHash {
     pub fn as_str(&self) -> &str {
         &self.0

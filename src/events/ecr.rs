@@ -3,6 +3,7 @@
 use super::members::{Members, shown};
 use super::{Envelope, Event, Manifest, UnreadableEvent};
 use crate::domain::image::ImageDigest;
+use crate::domain::manifest::{digest_in_tag, media_type, subject_of_tag};
 
 pub(super) fn read(envelope: &Envelope<'_>) -> Result<Event, UnreadableEvent> {
     match envelope.detail_type {
@@ -125,19 +126,4 @@ impl Artifact {
         };
         if is_artifact { found(None) } else { Ok(None) }
     }
-}
-
-/// `sha256-HEX.sig`, `.att`, `.sbom`: how Cosign names what it says about an image.
-fn subject_of_tag(tag: &str) -> Option<ImageDigest> {
-    let (of, kind) = tag.rsplit_once('.')?;
-    if matches!(kind, "sig" | "att" | "sbom") { digest_in_tag(of) } else { None }
-}
-
-fn digest_in_tag(tag: &str) -> Option<ImageDigest> {
-    format!("sha256:{}", tag.strip_prefix("sha256-")?).parse().ok()
-}
-
-/// Media types know no case, and may carry parameters.
-fn media_type(text: &str) -> String {
-    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

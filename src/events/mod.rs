@@ -17,6 +17,7 @@ mod inspector;
 mod members;
 pub mod ours;
 pub mod sqs;
+pub mod tick;
 
 use std::collections::BTreeMap;
 

@@ -18,6 +18,10 @@ pub enum Ours {
     LookAgain { digest: ImageDigest, repository: Repository, n: u32, request_id: Option<String> },
     /// Write what an answered request wants written (logs, SBOM).
     Outputs { request_id: String },
+    /// Tell of what was decided about a request.
+    Notice { request_id: String },
+    /// See whether somebody has to be told of an image.
+    Announce { digest: ImageDigest, repository: Repository },
     /// Go on with findings whose reading ran out of time, from this page on.
     RestOfRead { digest: ImageDigest, repository: Repository, token: String },
 }
@@ -45,6 +49,8 @@ impl Ours {
             Self::Timer { .. } => "timer",
             Self::LookAgain { .. } => "look-again",
             Self::Outputs { .. } => "outputs",
+            Self::Notice { .. } => "notice",
+            Self::Announce { .. } => "announce",
             Self::RestOfRead { .. } => "rest-of-read",
         }
     }
@@ -57,7 +63,8 @@ impl Ours {
             Self::LookAgain { digest, repository, n, request_id } => {
                 Message { request_id: request_id.as_deref(), n: Some(*n), digest: Some(digest), repository: Some(repository), ..empty }
             }
-            Self::Outputs { request_id } => Message { request_id: Some(request_id), ..empty },
+            Self::Outputs { request_id } | Self::Notice { request_id } => Message { request_id: Some(request_id), ..empty },
+            Self::Announce { digest, repository } => Message { digest: Some(digest), repository: Some(repository), ..empty },
             Self::RestOfRead { digest, repository, token } => Message { digest: Some(digest), repository: Some(repository), token: Some(token), ..empty },
         };
         serde_json::to_string(&message).expect("texts and numbers always make JSON")
@@ -85,6 +92,8 @@ impl Ours {
                 request_id: message.text_if_any("requestId")?.map(str::to_owned),
             },
             "outputs" => Self::Outputs { request_id: message.text("requestId")?.to_owned() },
+            "notice" => Self::Notice { request_id: message.text("requestId")?.to_owned() },
+            "announce" => Self::Announce { digest: message.digest("digest")?, repository: repository()? },
             "rest-of-read" => Self::RestOfRead { digest: message.digest("digest")?, repository: repository()?, token: message.text("token")?.to_owned() },
             other => return Err(message.bad("kind", format!("is `{}`, which this version of ecr-scan-verifier does not know", shown(other)))),
         })
@@ -93,14 +102,14 @@ impl Ours {
     /// For a person to see.
     pub fn glance(&self) -> Glance {
         match self {
-            Self::LookAgain { digest, repository, .. } | Self::RestOfRead { digest, repository, .. } => Glance {
+            Self::LookAgain { digest, repository, .. } | Self::RestOfRead { digest, repository, .. } | Self::Announce { digest, repository } => Glance {
                 account: Some(repository.account.clone()),
                 region: Some(repository.region.clone()),
                 repository: Some(repository.name.clone()),
                 digest: Some(digest.clone()),
                 tags: Vec::new(),
             },
-            Self::Timer { .. } | Self::Outputs { .. } => Glance::default(),
+            Self::Timer { .. } | Self::Outputs { .. } | Self::Notice { .. } => Glance::default(),
         }
     }
 }

@@ -72,7 +72,7 @@ pub async fn given_up(asked: &deployment::Request, why: &str, aws: &Aws, here: &
 }
 
 /// Where the answer goes: only to CloudFormation's bucket of this very region.
-fn place_of_answer<'a>(asked: &'a deployment::Request, aws: &Aws, here: &Here) -> Result<&'a ResponseUrl, BadResponseUrl> {
+pub(super) fn place_of_answer<'a>(asked: &'a deployment::Request, aws: &Aws, here: &Here) -> Result<&'a ResponseUrl, BadResponseUrl> {
     let url = asked.answer_to(aws.settings.test_answer_origin.as_deref())?;
     if url.is_of_another_region(&here.home.region) { Err(BadResponseUrl::ForeignHost) } else { Ok(url) }
 }
@@ -93,7 +93,7 @@ impl Here {
     pub fn of_function(arn: &str) -> Option<Self> {
         let mut parts = arn.split(':');
         let (partition, region, account) = (parts.nth(1)?, parts.nth(1)?, parts.next()?);
-        Some(Self { partition: partition.to_owned(), home: Home { account: account.to_owned(), region: region.to_owned() } })
+        Some(Self { partition: partition.to_owned(), home: Home { account: account.to_owned(), region: region.to_owned(), is_heard: false } })
     }
 }
 

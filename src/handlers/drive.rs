@@ -11,6 +11,7 @@ use crate::aws::Aws;
 use crate::aws::ecr::Read;
 use crate::aws::requests::Recorded;
 use crate::aws::verdicts::{Begun, Written};
+use crate::domain::alert::NoticeKind;
 use crate::domain::outputs::{Settled, summary_of};
 use crate::domain::protocol::{Depth, Do, Outcome, PageToken, Protocol, Saw, Why};
 use crate::domain::scan::{Answer as ScanAnswer, Answered, Report, ScanSource, leaves_open};
@@ -93,6 +94,16 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
                 warn!(request_id = request.request_id, stack = request.stack_name(), "{why}");
             }
         }
+        (Do::PublishOwn { kind, .. }, Saw::Done) => {
+            metrics::count(pipeline, "AlertsSent", 1, Unit::Count);
+            match kind {
+                NoticeKind::ExemptionEnding => metrics::count(pipeline, "ExemptionsEnding", 1, Unit::Count),
+                NoticeKind::BreakGlassUsed => metrics::count(pipeline, "BreakGlassUsed", 1, Unit::Count),
+                _ => {}
+            }
+        }
+        (Do::PutEvent { .. }, Saw::Done) => metrics::count(pipeline, "VerdictChanged", 1, Unit::Count),
+        (Do::PublishOwn { .. } | Do::PutEvent { .. }, Saw::Failed(_)) => metrics::count(pipeline, "AlertsFailed", 1, Unit::Count),
         (Do::Register { .. }, Saw::Done) => metrics::count(pipeline, "ParkedRequests", 1, Unit::Count),
         _ => {}
     }
@@ -148,7 +159,28 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             };
             Saw::Answer(ScanAnswer { source, what, coverage, pushed_at, read_at })
         }
-        Do::ReadPolicies { repository, digest } => Saw::Policies(aws.deployments.policies(&repository, &digest).await?),
+        Do::ReadDeployed { repository, digest } => Saw::Deployed(aws.deployments.lives(&repository, &digest).await?),
+        Do::Index { repository, digest, version, facts } => {
+            aws.verdicts.index(&repository, &digest, version, facts.as_ref(), Timestamp::now()).await?;
+            Saw::Done
+        }
+        Do::ReadAnnounced { repository, digest, audience } => Saw::Announced(Box::new(aws.verdicts.announced(&repository, &digest, &audience).await?)),
+        Do::WriteAnnounced { repository, digest, audience, expect, announced } => {
+            won(aws.verdicts.write_announced(&repository, &digest, &audience, expect, &announced, Timestamp::now()).await?)
+        }
+        Do::AnnounceAgain { repository, digest, after } => {
+            aws.queue.send(Ours::Announce { digest, repository }.to_json(), after).await?;
+            Saw::Done
+        }
+        Do::SendNotice { request_id } => {
+            aws.queue.send(Ours::Notice { request_id }.to_json(), SignedDuration::ZERO).await?;
+            Saw::Done
+        }
+        Do::TakeNotice { request_id, until } => won(aws.requests.take_notice(&request_id, until, Timestamp::now()).await?),
+        Do::NoteNotice { request_id } => {
+            aws.requests.note_notice(&request_id).await?;
+            Saw::Done
+        }
         Do::ReadRows { stack_key } => Saw::Rows(aws.deployments.rows(&stack_key).await?),
         Do::ReadData { stack_key, properties_hash } => Saw::Data(aws.deployments.data(&stack_key, &properties_hash).await?),
         Do::PutFacts { repository, digest, facts, for_version } => {
@@ -203,7 +235,13 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             Saw::Done
         }
         Do::TakeOutputs { request_id, until } => won(aws.requests.take_outputs(&request_id, until, Timestamp::now()).await?),
-        effect @ (Do::WriteLogs { .. } | Do::StartExport { .. } | Do::ReadExport { .. } | Do::PlaceExport { .. } | Do::Publish { .. }) => match &aws.outputs {
+        effect @ (Do::WriteLogs { .. }
+        | Do::StartExport { .. }
+        | Do::ReadExport { .. }
+        | Do::PlaceExport { .. }
+        | Do::Publish { .. }
+        | Do::PublishOwn { .. }
+        | Do::PutEvent { .. }) => match &aws.outputs {
             Some(outputs) => outputs.put_out(effect).await?,
             None => return Err(Why::new("this function writes no outputs")),
         },
@@ -239,7 +277,16 @@ fn name(effect: &Do) -> &'static str {
         Do::ReadRegistry => "read the registry's configuration",
         Do::ReadFrequency { .. } => "read the repository's scan frequency",
         Do::Look { .. } => "ask the scanner",
-        Do::ReadPolicies { .. } => "read the policies",
+        Do::ReadDeployed { .. } => "read who deploys the image",
+        Do::Index { .. } => "make the findings known by their ids",
+        Do::ReadAnnounced { .. } => "read what was told",
+        Do::WriteAnnounced { .. } => "note what is told",
+        Do::AnnounceAgain { .. } => "announce later",
+        Do::PublishOwn { .. } => "tell the pipeline's topic",
+        Do::PutEvent { .. } => "tell the event bus",
+        Do::SendNotice { .. } => "have the decision told",
+        Do::TakeNotice { .. } => "take the telling over",
+        Do::NoteNotice { .. } => "note that it was told",
         Do::ReadRows { .. } => "read the deployments",
         Do::ReadData { .. } => "read the recorded data",
         Do::PutFacts { .. } => "store the findings",

@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod push;
 pub mod scan;
 pub mod sweep;
+pub mod walk;

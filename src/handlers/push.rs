@@ -75,7 +75,7 @@ async fn facts(aws: &Aws, push: &Pushed) -> Result<(Resolved, bool), Why> {
     Ok((is, on_demand_only))
 }
 
-async fn carry_out(step: Step, repository: &Repository, aws: &Aws) -> Result<(), HandlerError> {
+pub(super) async fn carry_out(step: Step, repository: &Repository, aws: &Aws) -> Result<(), HandlerError> {
     match step {
         Step::Remember(digest, news) => {
             let head = aws.verdicts.heads(repository, std::slice::from_ref(&digest)).await.map_err(HandlerError::TryAgain)?.into_iter().next().flatten();

@@ -14,6 +14,7 @@ use crate::domain::head::EventCounts;
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::protocol::PageToken;
 use crate::domain::protocol::deploy::Home;
+use crate::domain::protocol::notice::Notice;
 use crate::domain::protocol::outputs::Outputs;
 use crate::domain::protocol::scan::{Hints, Scan};
 use crate::domain::protocol::wake::{By, Wake};
@@ -37,7 +38,8 @@ pub async fn on_scan(batch: SqsEvent, aws: &Arc<Aws>, here: &Here) -> SqsBatchRe
 /// What one batch says of one image, answered by one reading.
 async fn scan(aws: &Aws, digest: ImageDigest, repository: Repository, events: &[Event], home: Home) -> Result<String, HandlerError> {
     let hints = events.iter().map(hints).reduce(Hints::and).unwrap_or_default();
-    drive(Scan::new(repository, digest, hints, aws.settings.policy.clone(), home), aws).await
+    let scan = Scan::new(repository, digest, hints, aws.settings.policy.clone(), home).telling(aws.settings.alerting.clone());
+    drive(scan, aws).await
 }
 
 /// A waiting request's timers, and one that on-deploy could not answer.
@@ -51,6 +53,7 @@ async fn look_after(aws: &Aws, request_id: String, events: &[Event], here: &Here
                 let pipeline = aws.settings.pipeline.clone();
                 drive(Outputs::new(request_id.clone(), pipeline, here.home.clone(), aws.settings.policy.clone()), aws).await
             }
+            Event::Ours(Ours::Notice { .. }) => drive(Notice::new(request_id.clone(), aws.settings.alerting.clone()), aws).await,
             Event::Ours(Ours::Timer { n, .. }) => {
                 drive(Wake::new(request_id.clone(), By::Timer(*n), here.home.clone(), aws.settings.policy.clone()), aws).await
             }
@@ -70,9 +73,10 @@ fn subject(event: &Event) -> Option<Subject> {
         | Event::ImageDeleted { about }
         | Event::ImageArchived { about }
         | Event::ImageRestored { about } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
-        Event::Ours(Ours::LookAgain { digest, repository, .. }) => Some(Subject::Image(digest.clone(), repository.clone())),
-        Event::Ours(Ours::RestOfRead { digest, repository, .. }) => Some(Subject::Image(digest.clone(), repository.clone())),
-        Event::Ours(Ours::Timer { request_id, .. } | Ours::Outputs { request_id }) => Some(Subject::Request(request_id.clone())),
+        Event::Ours(Ours::LookAgain { digest, repository, .. } | Ours::RestOfRead { digest, repository, .. } | Ours::Announce { digest, repository }) => {
+            Some(Subject::Image(digest.clone(), repository.clone()))
+        }
+        Event::Ours(Ours::Timer { request_id, .. } | Ours::Outputs { request_id } | Ours::Notice { request_id }) => Some(Subject::Request(request_id.clone())),
         Event::DeploymentGivenUp { request, .. } => Some(Subject::Request(request.request_id.clone())),
         _ => None,
     }
@@ -91,10 +95,13 @@ fn hints(event: &Event) -> Hints {
         Event::Ours(Ours::LookAgain { n, request_id, .. }) => {
             return Hints { looked_again: *n, must_look: true, for_a_request: request_id.is_some(), ..Hints::default() };
         }
+        // It says nothing of the image: with whatever else is said, it changes nothing.
+        Event::Ours(Ours::Announce { .. }) => return Hints { announce: true, can_wait: true, looked_again: u32::MAX, ..Hints::default() },
         Event::Ours(Ours::RestOfRead { token, .. }) => return Hints { from: Some(PageToken(token.clone())), must_look: true, ..Hints::default() },
         _ => (None, None),
     };
-    Hints { newest: at, counts, looked_again: 0, must_look: at.is_none(), from: None, for_a_request: false }
+    let can_wait = matches!(event, Event::FindingChanged { .. } | Event::CoverageChanged { .. });
+    Hints { newest: at, counts, must_look: at.is_none(), can_wait, ..Hints::default() }
 }
 
 /// Inspector's counts, which prove something only with their total: it stands for the severities that are not counted.

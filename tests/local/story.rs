@@ -95,6 +95,31 @@ impl Story {
         aws_sdk_inspector2::Client::new(&self.through_plane)
     }
 
+    /// A queue that hears what a topic is told.
+    pub async fn listen_to_topic(&self, topic_arn: &str) -> String {
+        let (url, arn) = self.listener("topic").await;
+        let sns = aws_sdk_sns::Client::new(&self.direct);
+        sns.subscribe().topic_arn(topic_arn).protocol("sqs").endpoint(arn).send().await.expect("Subscribe");
+        url
+    }
+
+    /// A queue that hears what this source tells the event bus.
+    pub async fn listen_to_bus(&self, source: &str) -> String {
+        let (url, arn) = self.listener("bus").await;
+        let events = aws_sdk_eventbridge::Client::new(&self.direct);
+        let pattern = json!({ "source": [source] }).to_string();
+        events.put_rule().name("heard").event_pattern(pattern).send().await.expect("PutRule");
+        let target = aws_sdk_eventbridge::types::Target::builder().id("heard").arn(arn).build().expect("a target");
+        events.put_targets().rule("heard").targets(target).send().await.expect("PutTargets");
+        url
+    }
+
+    async fn listener(&self, name: &str) -> (String, String) {
+        let name = format!("heard-of-{name}");
+        let made = self.sqs().create_queue().queue_name(&name).send().await.expect("CreateQueue");
+        (made.queue_url.expect("an URL"), format!("arn:aws:sqs:{REGION}:{}:{name}", self.account))
+    }
+
     /// For any other service, by hand.
     pub async fn aws_json(&self, service: &str, target: &str, body: Value) -> Value {
         let called = self.http.aws_json(&self.aws.direct, &self.account, service, target, &body).await;

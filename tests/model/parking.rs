@@ -185,8 +185,13 @@ impl Parking {
                     saw = Saw::Started(Started::Already);
                     continue;
                 }
-                Do::ReadPolicies { .. } if !self.setting.needs_findings() => {
-                    saw = Saw::Policies(Vec::new());
+                Do::ReadDeployed { .. } if !self.setting.needs_findings() => {
+                    saw = Saw::Deployed(Vec::new());
+                    continue;
+                }
+                // By what findings are found decides nothing.
+                Do::Index { .. } => {
+                    saw = Saw::Done;
                     continue;
                 }
                 effect => self.effect(effect),
@@ -210,7 +215,7 @@ impl Parking {
             }
             Do::ReadFacts { digest, facts, .. } => Effect::ReadFacts { image: setting.image_of(&digest), facts: self.facts_named(facts.as_str()) },
             Do::Look { digest, .. } => Effect::Look(setting.image_of(&digest)),
-            Do::ReadPolicies { digest, .. } => Effect::ReadPolicies(setting.image_of(&digest)),
+            Do::ReadDeployed { digest, .. } => Effect::ReadPolicies(setting.image_of(&digest)),
             Do::ReadRows { stack_key } => Effect::ReadRows(setting.resource_of(&stack_key)),
             Do::ReadData { stack_key, properties_hash } => {
                 let of = setting.asked.iter().find(|asked| asked.request.properties_hash == properties_hash).expect("somebody has asked so").root;
@@ -293,7 +298,7 @@ impl Parking {
                 pushed_at: None,
                 read_at: at(now),
             }),
-            Seen::Policies(requests) => Saw::Policies(requests.iter().map(|request| setting.policy(*request).clone()).collect()),
+            Seen::Policies(requests) => Saw::Deployed(requests.iter().map(|request| setting.live(*request)).collect()),
             Seen::Rows(_, rows, stands) => {
                 let digest = |image: usize| setting.images[image].digest.clone();
                 let row = |(image, row): (usize, &Option<Row>)| {
@@ -325,6 +330,7 @@ impl Parking {
             timer: u32::from(item.timer),
             told: None,
             progress: Default::default(),
+            notice: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a world starts with: who asks for what and when, what the scanner says one word after the other, and how much may go
 //! wrong.
 
+use ecr_scan_verifier::domain::alert::Live;
 use ecr_scan_verifier::domain::finding::{Counts, Finding};
 use ecr_scan_verifier::domain::head::{Child, EventCounts};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
@@ -34,7 +35,7 @@ pub fn second(at: Timestamp) -> Second {
 }
 
 pub fn home() -> Home {
-    Home { account: "123456789012".into(), region: "eu-west-1".into() }
+    Home { account: "123456789012".into(), region: "eu-west-1".into(), is_heard: false }
 }
 
 pub fn repository() -> Repository {
@@ -255,8 +256,23 @@ impl Setting {
         self.asked.iter().filter_map(|asked| asked.request.gate.as_ref().ok()).map(|gate| &gate.policy)
     }
 
-    pub fn policy(&self, request: usize) -> &Policy {
+    fn policy(&self, request: usize) -> &Policy {
         &self.asked[request].request.gate.as_ref().expect("every request is well formed").policy
+    }
+
+    /// What lives by this request.
+    pub fn live(&self, request: usize) -> Live {
+        let Asked { request: Request { stack_id, logical_id, .. }, counted, .. } = &self.asked[request];
+        Live {
+            stack_id: stack_id.clone(),
+            logical_id: logical_id.clone(),
+            of: counted.digest.clone(),
+            image: String::new(),
+            since: String::new(),
+            policy: Some(self.policy(request).clone()),
+            topic: None,
+            judged: None,
+        }
     }
 
     pub fn image_of(&self, digest: &ImageDigest) -> usize {

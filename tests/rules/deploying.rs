@@ -99,7 +99,7 @@ fn a_finished_scan_is_seen_without_its_event() {
     world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
     world.deploys(create("app"));
     assert_eq!(world.verdict(), "SUCCESS PASS");
-    assert_eq!(world.did, ["ReadHeads", "ResolveImage", "Look", "PutFacts", "WriteHead", "Record", "Put", "MarkAnswered"]);
+    assert_eq!(world.did, ["ReadHeads", "ResolveImage", "Look", "PutFacts", "WriteHead", "Record", "Put", "LookAgain", "MarkAnswered"]);
     assert!(world.heads.contains_key(&digest("app")), "whoever asks next finds it");
 }
 

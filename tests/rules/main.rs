@@ -1,6 +1,7 @@
 //! The rules, one page each. None of them needs AWS, a network or a clock.
 #![forbid(unsafe_code)]
 
+mod announcing;
 mod checking;
 mod commands;
 mod crashing;

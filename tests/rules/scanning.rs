@@ -16,7 +16,11 @@ fn a_finished_basic_scan_is_read_once_and_judged() {
     let mut world = World::default();
     world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "CRITICAL")])]);
     assert_eq!(world.scan_ends("app"), Outcome::Done("BLOCK (1 of CRITICAL: 1)".into()));
-    assert_eq!(world.did, ["ReadHeads", "Look", "ReadPolicies", "PutFacts", "WriteHead", "ReadWaiting"], "findings before the row that refers to them");
+    assert_eq!(
+        world.did,
+        ["ReadHeads", "Look", "ReadDeployed", "PutFacts", "WriteHead", "ReadWaiting", "Index"],
+        "findings before the row that refers to them"
+    );
 }
 
 #[test]
@@ -138,7 +142,7 @@ fn a_race_lost_five_times_goes_back_to_the_queue() {
 
 #[test]
 fn whatever_cannot_be_done_is_done_again_and_nothing_is_written() {
-    for broken in ["ReadHeads", "Look", "ReadPolicies", "PutFacts"] {
+    for broken in ["ReadHeads", "Look", "ReadDeployed", "PutFacts"] {
         let mut world = World { broken: vec![(broken, false)], ..World::default() };
         world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
         assert!(matches!(world.scan_ends("app"), Outcome::Redeliver(_)), "{broken}");
@@ -166,4 +170,53 @@ fn of_two_events_of_one_second_in_one_batch_the_one_that_counts_more_is_kept() {
     for (one, other) in [(0, 3), (3, 0)] {
         assert_eq!(event(one).and(event(other)).counts.map(|counts| counts.total), Some(3));
     }
+}
+
+#[test]
+fn news_that_come_in_bursts_are_read_once_in_a_while_and_all_the_same() {
+    let burst = |second: i64| Hints { newest: Some(at(second)), can_wait: true, ..Hints::default() };
+    let mut world = World { registry: ScanSource::Enhanced, ..World::default() };
+    world.scans("app", [complete(ScanSource::Enhanced, 50, &[finding("CVE-1", "CRITICAL")])]);
+    world.scan_with("app", burst(100));
+    assert_eq!((looks(&world), world.look_again.len()), (1, 1), "at once, and once more since nothing proves the list");
+    for second in 101..120 {
+        world.now = second;
+        world.scan_with("app", burst(second));
+    }
+    assert_eq!((looks(&world), world.look_again.len()), (1, 1), "somebody is about to come anyway");
+    world.now = 122;
+    world.scan_with("app", Hints { looked_again: 1, must_look: true, ..Hints::default() });
+    assert_eq!(looks(&world), 2);
+
+    // It is proven, so nobody is about to come; and it was read a moment ago.
+    world.look_again.clear();
+    for second in 130..150 {
+        world.now = second;
+        world.scan_with("app", burst(second));
+    }
+    let asked: Vec<_> = world.look_again.iter().map(|(n, after)| (*n, after.as_secs())).collect();
+    assert_eq!((looks(&world), asked), (2, vec![(0, 52)]), "once, a minute after the last reading");
+    // That message was lost: a little later the next event reads by itself.
+    world.now = 181;
+    world.scan_with("app", burst(181));
+    assert_eq!(looks(&world), 2);
+    world.now = 250;
+    world.scan_with("app", burst(250));
+    assert_eq!(looks(&world), 3);
+    // A scan that has ended does not wait.
+    world.scan_with("app", Hints { newest: Some(at(250)), ..Hints::default() });
+    assert_eq!(looks(&world), 4);
+}
+
+#[test]
+fn findings_are_found_by_their_ids_and_those_of_a_deleted_image_by_none() {
+    let mut world = World::default();
+    let suppressed = finding("CVE-2", "LOW");
+    world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "LOW"), suppressed])]);
+    world.scan_ends("app");
+    assert_eq!(world.index[&digest("app")].1, ["CVE-1", "CVE-2"]);
+    world.now += 100;
+    world.scans("app", [Answered::NoImage]);
+    world.scan_ends("app");
+    assert!(world.index[&digest("app")].1.is_empty());
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ecr_scan_verifier::domain::alert::{Alerting, Announced, Live, NoticeKind};
 use ecr_scan_verifier::domain::finding::{Epss, Finding, Package, Rating};
 use ecr_scan_verifier::domain::head::{Child, Head};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
@@ -10,6 +11,7 @@ use ecr_scan_verifier::domain::outputs::{Log, Message, Progress};
 use ecr_scan_verifier::domain::plan::Started;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::deploy::{Deploy, Home};
+use ecr_scan_verifier::domain::protocol::notice::Notice;
 use ecr_scan_verifier::domain::protocol::outputs::Outputs;
 use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
 use ecr_scan_verifier::domain::protocol::wake::{By, Wake, lease};
@@ -99,6 +101,20 @@ pub struct World {
     pub rows: BTreeMap<String, Row>,
     pub data: BTreeMap<String, Data>,
     pub policies: Vec<Policy>,
+    pub lives: Vec<Live>,
+    pub alerting: Alerting,
+    /// What each audience was told of an image.
+    pub announced: BTreeMap<(ImageDigest, String), Announced>,
+    /// To the pipeline's topic.
+    pub told: Vec<(NoticeKind, Message)>,
+    /// To the event bus.
+    pub events: Vec<Message>,
+    pub announce_again: Vec<SignedDuration>,
+    /// Requests whose decision is to be told.
+    pub notices: Vec<String>,
+    pub telling_until: Timestamp,
+    /// By which ids images are found.
+    pub index: BTreeMap<ImageDigest, (u64, Vec<String>)>,
     /// Answers as they were sent.
     pub sent: Vec<Answer>,
     pub look_again: Vec<(u32, SignedDuration)>,
@@ -152,6 +168,15 @@ impl Default for World {
             rows: BTreeMap::new(),
             data: BTreeMap::new(),
             policies: Vec::new(),
+            lives: Vec::new(),
+            alerting: Alerting::default(),
+            announced: BTreeMap::new(),
+            told: Vec::new(),
+            events: Vec::new(),
+            announce_again: Vec::new(),
+            notices: Vec::new(),
+            telling_until: Timestamp::MIN,
+            index: BTreeMap::new(),
             sent: Vec::new(),
             look_again: Vec::new(),
             timers: Vec::new(),
@@ -190,27 +215,37 @@ impl World {
     }
 
     pub fn scan_with(&mut self, image: &str, hints: Hints) -> Outcome {
-        self.drive(Scan::new(repository(), digest(image), hints, Policy::default(), home()))
+        let scan = Scan::new(repository(), digest(image), hints, Policy::default(), self.home()).telling(self.alerting.clone());
+        self.drive(scan)
     }
 
     pub fn deploys(&mut self, request: Request) -> Outcome {
         let due = due(&request);
-        self.drive(Deploy::new(request, url(), home(), Policy::default(), due))
+        self.drive(Deploy::new(request, url(), self.home(), Policy::default(), due))
     }
 
     /// Lambda has given the request up.
     pub fn gives_up(&mut self, request: Request, why: &str) -> Outcome {
         let due = due(&request);
-        self.drive(Deploy::given_up(request, url(), home(), Policy::default(), due, why.to_owned()))
+        self.drive(Deploy::given_up(request, url(), self.home(), Policy::default(), due, why.to_owned()))
     }
 
     pub fn wakes(&mut self, request_id: &str, by: By) -> Outcome {
-        self.drive(Wake::new(request_id.to_owned(), by, home(), Policy::default()))
+        self.drive(Wake::new(request_id.to_owned(), by, self.home(), Policy::default()))
     }
 
     /// Somebody writes what this request wants written.
     pub fn writes(&mut self, request_id: &str) -> Outcome {
         self.drive(Outputs::new(request_id.to_owned(), "demo".to_owned(), home(), Policy::default()))
+    }
+
+    /// Somebody tells of what was decided about this request.
+    pub fn tells(&mut self, request_id: &str) -> Outcome {
+        self.drive(Notice::new(request_id.to_owned(), self.alerting.clone()))
+    }
+
+    fn home(&self) -> Home {
+        Home { is_heard: self.alerting.topic_arn.is_some(), ..home() }
     }
 
     /// The next timer rings.
@@ -312,7 +347,55 @@ impl World {
                 }
                 Saw::Answer(ScanAnswer { source: self.registry, what, coverage: self.coverage.clone(), pushed_at: None, read_at: at(self.now) })
             }
-            Do::ReadPolicies { .. } => Saw::Policies(self.policies.clone()),
+            Do::ReadDeployed { .. } => {
+                let of_policies = self.policies.iter().map(|policy| Live { policy: Some(policy.clone()), ..live("payments") });
+                Saw::Deployed(self.lives.iter().cloned().chain(of_policies).collect())
+            }
+            Do::Index { digest, version, facts, .. } => {
+                let known = self.index.entry(digest).or_default();
+                if known.0 <= version {
+                    *known = (version, facts.map(|facts| facts.findings().iter().map(|finding| finding.id.clone()).collect()).unwrap_or_default());
+                }
+                Saw::Done
+            }
+            Do::ReadAnnounced { digest, audience, .. } => Saw::Announced(Box::new(self.announced.get(&(digest, audience)).cloned().unwrap_or_default())),
+            Do::WriteAnnounced { digest, audience, expect, announced, .. } => {
+                let known = self.announced.entry((digest, audience)).or_default();
+                if known.version != expect {
+                    return Saw::Lost;
+                }
+                *known = *announced;
+                Saw::Done
+            }
+            Do::AnnounceAgain { after, .. } => {
+                self.announce_again.push(after);
+                Saw::Done
+            }
+            Do::PublishOwn { kind, message } => {
+                self.told.push((kind, message));
+                Saw::Done
+            }
+            Do::PutEvent { message } => {
+                self.events.push(message);
+                Saw::Done
+            }
+            Do::SendNotice { request_id } => {
+                self.notices.push(request_id);
+                Saw::Done
+            }
+            Do::TakeNotice { request_id, until } => {
+                let stored = self.requests.get(&request_id).expect("it was stored");
+                if stored.notice.is_none() || self.telling_until > at(self.now) {
+                    return Saw::Lost;
+                }
+                self.telling_until = until;
+                Saw::Done
+            }
+            Do::NoteNotice { request_id } => {
+                self.requests.get_mut(&request_id).expect("it was stored").notice = None;
+                self.telling_until = Timestamp::MIN;
+                Saw::Done
+            }
             Do::ReadRows { .. } => Saw::Rows(Rows { images: self.rows.clone(), newest: self.stands.clone() }),
             Do::ReadForward { .. } => Saw::Forward(self.forward.clone()),
             Do::ReadGlass { digest, .. } => Saw::Glass(self.glass.clone().filter(|glass| glass.digest == digest)),
@@ -355,7 +438,17 @@ impl World {
                 }
                 self.requests.insert(
                     id,
-                    Stored { request: *request, url: Some(url), due, stage: Stage::Open, images: Some(images), timer: 1, told, progress: Progress::default() },
+                    Stored {
+                        request: *request,
+                        url: Some(url),
+                        due,
+                        stage: Stage::Open,
+                        images: Some(images),
+                        timer: 1,
+                        told,
+                        progress: Progress::default(),
+                        notice: None,
+                    },
                 );
                 Saw::Done
             }
@@ -492,12 +585,13 @@ impl World {
         let before = self.requests.get(&request.request_id);
         let images = before.and_then(|stored| stored.images.clone());
         let (known, progress) = before.map(|stored| (stored.told.clone(), stored.progress.clone())).unwrap_or_default();
+        let notice = record.notice;
         let (told, progress) = match record.told.filter(|_| !record.outputs_are_written) {
             Some(told) => (Some(told), Progress::default()),
             None => (known, progress),
         };
         let stage = Stage::Claimed { answer: record.answer, lease_until: lease(record.decided_at) };
-        self.requests.insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1, told, progress });
+        self.requests.insert(request.request_id.clone(), Stored { request, url, due, stage, images, timer: 1, told, progress, notice });
         Saw::Done
     }
 }
@@ -508,7 +602,7 @@ pub fn killed() -> Outcome {
 }
 
 pub fn home() -> Home {
-    Home { account: "123456789012".into(), region: "eu-west-1".into() }
+    Home { account: "123456789012".into(), region: "eu-west-1".into(), is_heard: false }
 }
 
 fn url() -> ResponseUrl {
@@ -565,6 +659,20 @@ fn request(kind: RequestKind, image: ImageRef) -> Request {
 pub fn asking(mut request: Request, change: impl FnOnce(&mut Gate)) -> Request {
     change(request.gate.as_mut().expect("the request is well formed"));
     request
+}
+
+/// A deployment by digest of the image `app`, without a topic of its own.
+pub fn live(stack: &str) -> Live {
+    Live {
+        stack_id: format!("arn:aws:cloudformation:eu-west-1:123456789012:stack/{stack}/8f9a1c20"),
+        logical_id: "Gate".into(),
+        of: digest("app"),
+        image: "1.4.2".into(),
+        since: at(50).to_string(),
+        policy: Some(at_or_above("HIGH")),
+        topic: None,
+        judged: None,
+    }
 }
 
 pub fn child(image: &str, platform: &str) -> Child {

@@ -5,6 +5,7 @@
 #[path = "../local/mod.rs"]
 mod local;
 
+mod alerts;
 mod direct;
 mod faults;
 mod harness;

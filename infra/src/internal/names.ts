@@ -79,6 +79,14 @@ export function tableArn(stack: Stack, pipeline: string, key: TableKey): string 
   return stack.formatArn({ service: 'dynamodb', resource: 'table', resourceName: tableName(pipeline, key) });
 }
 
+export function alarmName(pipeline: string, what: string): string {
+  return `${PREFIX}-${pipeline}-${what}`;
+}
+
+export function dashboardName(pipeline: string): string {
+  return `${PREFIX}-${pipeline}`;
+}
+
 /** All log groups of a pipeline, for the policy of a key that encrypts them. */
 export function logGroupArns(stack: Stack, pipeline: string): string {
   return stack.formatArn({

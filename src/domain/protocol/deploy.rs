@@ -24,6 +24,7 @@ use crate::domain::head::{APART, AskedFor, Child, Head, Kind, News};
 use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::judge::judge;
 use crate::domain::message::{self, Blocked, NotYet};
+use crate::domain::notice::Decided;
 use crate::domain::outputs::{Progress, Scanned, Told};
 use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
@@ -52,6 +53,8 @@ const ROLLS_BACK_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 pub struct Home {
     pub account: String,
     pub region: String,
+    /// Whether somebody hears of what is decided here: the pipeline has a topic.
+    pub is_heard: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +70,10 @@ pub struct Deploy {
     doing: Doing,
     /// What the decision was, in a word, for the log.
     verdict: String,
+    /// Whether somebody besides is to hear of it.
+    has_notice: bool,
+    /// The images that this run has remembered something of: whoever reads them next does the rest.
+    remembered: Vec<ImageDigest>,
 }
 
 /// How this run came about.
@@ -139,6 +146,8 @@ enum Doing {
     Putting {
         mark: bool,
     },
+    SendingNotice,
+    HavingItRead,
     SendingOutputs,
     /// What the outputs are made of is being kept, before the answer.
     Telling,
@@ -243,6 +252,8 @@ impl Deploy {
             known: Known::default(),
             doing: Doing::Gathering(Asked::Nothing),
             verdict: String::new(),
+            has_notice: false,
+            remembered: Vec::new(),
         }
     }
 
@@ -627,6 +638,8 @@ impl Deploy {
     /// The request is stored: now a timer, then a word to on-scan, then one more look.
     fn set_timer(&mut self, images: Counted, unknown: Vec<ImageDigest>, now: Timestamp) -> Do {
         self.run = Run::Registered;
+        // on-scan is told of these anyway.
+        self.remembered.retain(|digest| !unknown.contains(digest));
         match timer_after(1, now, self.due) {
             Some(after) => {
                 self.doing = Doing::SendingTimer(images, unknown);
@@ -928,6 +941,7 @@ impl Deploy {
             glass,
             told: None,
             outputs_are_written: false,
+            notice: None,
             digest: None,
             known: Vec::new(),
         })
@@ -940,7 +954,9 @@ impl Deploy {
         let known = self.known.counted.as_ref().map(|images| self.scanned(images, now)).unwrap_or_default();
         let admitted = record.admitted.as_ref().and_then(|admission| admission.data.image_digest.parse().ok());
         let digest = admitted.or_else(|| self.digest());
-        let record = Box::new(Record { told: self.known.told.take(), outputs_are_written, digest, known, ..record });
+        let mut record = Box::new(Record { told: self.known.told.take(), outputs_are_written, digest, known, ..record });
+        record.notice = Decided::of(&self.request, &record).filter(|_| self.home.is_heard);
+        self.has_notice = record.notice.is_some();
         match self.run {
             Run::Delivered | Run::GivenUp { .. } => {
                 self.doing = Doing::Recording(record.clone());
@@ -1104,6 +1120,17 @@ impl Deploy {
             Some(Told { digest: images.digest.clone(), images: images_told, verdict: verdict.to_owned(), decided_at: now, has_waited, objection });
     }
 
+    /// Whoever writes a row has on-scan see to what follows from it: who is to be told, and by what it is found. Then the mark.
+    fn have_it_read(&mut self) -> Do {
+        let gate = self.request.gate.as_ref().ok();
+        if let Some((gate, digest)) = gate.zip(self.remembered.pop()) {
+            self.doing = Doing::HavingItRead;
+            return Do::LookAgain { repository: gate.repository.clone(), digest, n: 0, after: SignedDuration::ZERO, request_id: None };
+        }
+        self.doing = Doing::Marking;
+        Do::MarkAnswered { request_id: self.request.request_id.clone() }
+    }
+
     fn put(&mut self, answer: Answer) -> Do {
         self.doing = Doing::Putting { mark: true };
         Do::Put { url: self.url.clone(), answer }
@@ -1115,6 +1142,8 @@ impl Deploy {
             Stage::Answered => Do::Finish(Outcome::Done("answered before".to_owned())),
             // It has decided: its bytes are the answer, whatever is true by now and whoever holds the lease.
             Stage::Claimed { answer, .. } => {
+                // Whether it has told of itself nobody knows here; a message too many finds nothing to tell.
+                self.has_notice = self.home.is_heard;
                 self.verdict = "the answer stored before".to_owned();
                 self.put(answer)
             }
@@ -1297,6 +1326,10 @@ impl Deploy {
             Next::GaveUp(why) => Some(Do::Finish(Outcome::Redeliver(why))),
             Next::Remembered(head) => {
                 if let Doing::Remembering(digest, _) = &self.doing {
+                    // What was read in passing; on-scan reads by itself.
+                    if matches!(self.run, Run::Delivered | Run::Registered) && !self.remembered.contains(digest) {
+                        self.remembered.push(digest.clone());
+                    }
                     self.known.heads.insert(digest.clone(), head.map(|head| *head));
                 }
                 None
@@ -1383,14 +1416,17 @@ impl Protocol for Deploy {
             }
             (Doing::Claiming(_), Saw::AlreadyStored(_)) => Do::Finish(Outcome::Done("somebody else has answered".to_owned())),
             // Before the mark: until then somebody comes again.
-            (Doing::Putting { mark: true }, Saw::Done) if self.has_outputs() => {
+            (Doing::Putting { mark: true }, Saw::Done) if self.has_notice => {
+                self.doing = Doing::SendingNotice;
+                Do::SendNotice { request_id: self.request.request_id.clone() }
+            }
+            (Doing::Putting { mark: true } | Doing::SendingNotice, Saw::Done) if self.has_outputs() => {
                 self.doing = Doing::SendingOutputs;
                 Do::SendOutputs { request_id: self.request.request_id.clone(), after: SignedDuration::ZERO }
             }
-            (Doing::Putting { mark: true } | Doing::SendingOutputs, Saw::Done) => {
-                self.doing = Doing::Marking;
-                Do::MarkAnswered { request_id: self.request.request_id.clone() }
-            }
+            (Doing::Putting { mark: true } | Doing::SendingNotice | Doing::SendingOutputs | Doing::HavingItRead, Saw::Done) => self.have_it_read(),
+            // What is not announced now is with the image's next event.
+            (Doing::HavingItRead, Saw::Failed(_)) => self.have_it_read(),
             (Doing::Putting { mark: false }, Saw::Done) => self.ask(Asked::Open, Do::ReadOpen { stack_key: self.request.stack_key() }),
             // CloudFormation has its answer; an unmarked row means that the same bytes are sent once more.
             (Doing::Marking | Doing::Closing, Saw::Done | Saw::Failed(_)) => Do::Finish(Outcome::Done(self.verdict.clone())),

@@ -6,6 +6,7 @@
 //! - [`deploy`]: CloudFormation asks. Answered at once, or stored to wait.
 //! - [`scan`]: there is news of an image. Remembered; then whoever waits for it is woken.
 //! - [`outputs`]: a request has been answered, and wants something written.
+//! - [`announce`], [`notice`]: somebody is told, of an image or of a decision.
 //! - [`wake`]: one waiting request is looked at: its image has news, its timer rings, a newer request replaces it, or its time
 //!   is up.
 //!
@@ -16,7 +17,9 @@
 //! *Time.* `now` is read once before each `next`. A lease compares the claimer's `now` with the stored one, so it is longer
 //! than sending an answer can take, and clocks may differ by the rest.
 
+pub mod announce;
 pub mod deploy;
+pub mod notice;
 pub mod outputs;
 pub mod remember;
 pub mod scan;
@@ -24,12 +27,12 @@ pub mod wake;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::alert::{Announced, Live, NoticeKind};
 use super::check::Checked;
 use super::head::Head;
 use super::image::{ImageDigest, ImageRef, Repository};
 use super::outputs::{Log, Message, Progress, Role, SbomTo, Told};
 use super::plan::Started;
-use super::policy::Policy;
 use super::request::{Answer, Counted, Data, Forward, Glass, Record, Request, Rows, Stage, Stored, Waiting};
 use super::response_url::ResponseUrl;
 use super::scan::{Answer as ScanAnswer, Facts, FactsHash, ScanSource};
@@ -76,8 +79,8 @@ pub enum Do {
         /// Whether to ask Inspector as well how likely the findings are exploited.
         epss: bool,
     },
-    /// The policies of the deployments that live on this image.
-    ReadPolicies {
+    /// Where this image is deployed.
+    ReadDeployed {
         repository: Repository,
         digest: ImageDigest,
     },
@@ -243,6 +246,56 @@ pub enum Do {
         topic_arn: String,
         message: Message,
     },
+    /// Write what is known of one image's findings where it is found by their ids; `None`: it has none any more.
+    Index {
+        repository: Repository,
+        digest: ImageDigest,
+        /// The head's, so that an older one changes nothing.
+        version: u64,
+        facts: Option<Facts>,
+    },
+    /// What an audience was told of an image.
+    ReadAnnounced {
+        repository: Repository,
+        digest: ImageDigest,
+        audience: String,
+    },
+    /// Compare and set; `expect` 0 means that there is no record yet.
+    WriteAnnounced {
+        repository: Repository,
+        digest: ImageDigest,
+        audience: String,
+        expect: u64,
+        announced: Box<Announced>,
+    },
+    /// A message to ourselves: see after a while whether somebody has to be told of this image.
+    AnnounceAgain {
+        repository: Repository,
+        digest: ImageDigest,
+        after: SignedDuration,
+    },
+    /// To the pipeline's own topic.
+    PublishOwn {
+        kind: NoticeKind,
+        message: Message,
+    },
+    /// To the event bus.
+    PutEvent {
+        message: Message,
+    },
+    /// A message to ourselves: tell of what was decided about this request.
+    SendNotice {
+        request_id: String,
+    },
+    /// Whoever has it tells of it; two would tell twice.
+    TakeNotice {
+        request_id: String,
+        until: Timestamp,
+    },
+    /// Somebody was told: forget what of.
+    NoteNotice {
+        request_id: String,
+    },
     /// How far the outputs are. `settled`: as far as they get, so the decision's own record says so too. `ends`: whoever had
     /// them lets go of them.
     NoteOutputs {
@@ -296,7 +349,8 @@ pub enum Saw {
     Answer(ScanAnswer),
     /// The time is up and there are more pages; what was read is kept.
     MoreToRead(PageToken),
-    Policies(Vec<Policy>),
+    Deployed(Vec<Live>),
+    Announced(Box<Announced>),
     Rows(Rows),
     Data(Option<Data>),
     Request(Option<Box<Stored>>),

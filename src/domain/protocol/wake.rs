@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::deploy::{Deploy, Home};
 use super::{Do, LEASE, Outcome, Protocol, Saw, Why};
 use crate::domain::message;
+use crate::domain::notice::Decided;
 use crate::domain::policy::Policy;
 use crate::domain::request::{Answer, Reason, Record, Ruling, Stage, Stored};
 use crate::domain::response_url::ResponseUrl;
@@ -60,8 +61,9 @@ pub struct Wake {
     pipelines: Policy,
     by: By,
     at: At,
-    /// Whether whoever claimed it may have died before it had its outputs written.
+    /// Whether whoever claimed it may have died before it had its outputs written, or somebody told.
     has_outputs: bool,
+    has_notice: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,13 +77,14 @@ enum At {
     Claiming(Option<ResponseUrl>, Answer),
     TakingLease(Option<ResponseUrl>, Answer),
     Putting,
+    SendingNotice,
     SendingOutputs,
     Marking,
 }
 
 impl Wake {
     pub fn new(request_id: String, by: By, home: Home, pipelines: Policy) -> Self {
-        Self { request_id, home, pipelines, by, at: At::Start, has_outputs: false }
+        Self { request_id, home, pipelines, by, at: At::Start, has_outputs: false, has_notice: false }
     }
 
     fn read(&mut self, stored: Box<Stored>, now: Timestamp) -> Do {
@@ -106,6 +109,7 @@ impl Wake {
             Stage::Claimed { .. } if now.duration_since(stored.due) > URL_IS_GOOD_FOR => self.mark(),
             Stage::Claimed { answer, .. } => {
                 self.has_outputs = stored.told.is_some();
+                self.has_notice = stored.notice.is_some();
                 self.at = At::TakingLease(stored.url.clone(), answer.clone());
                 Do::TakeLease { request_id: self.request_id.clone(), until: lease(now) }
             }
@@ -130,7 +134,9 @@ impl Wake {
     /// Answers from the item alone.
     fn refuse(&mut self, stored: &Stored, reason: Reason, verdict: &str, now: Timestamp) -> Do {
         let digest = stored.images.as_ref().map(|images| images.digest.clone());
-        let record = Record { digest, ..Record::refused(&stored.request, reason, verdict, now) };
+        let mut record = Record { digest, ..Record::refused(&stored.request, reason, verdict, now) };
+        record.notice = Decided::of(&stored.request, &record).filter(|_| self.home.is_heard);
+        self.has_notice = record.notice.is_some();
         self.at = At::Claiming(stored.url.clone(), record.answer.clone());
         Do::Claim { request: Box::new(stored.request.clone()), record: Box::new(record) }
     }
@@ -165,6 +171,7 @@ impl Record {
             glass: None,
             told: None,
             outputs_are_written: false,
+            notice: None,
             digest: None,
             known: Vec::new(),
         }
@@ -203,11 +210,15 @@ impl Protocol for Wake {
             (At::Claiming(..), Saw::AlreadyStored(_)) => done("somebody else has answered"),
             (At::TakingLease(url, answer), Saw::Done) => self.put(url, answer),
             (At::TakingLease(..), Saw::Lost) => done("somebody else sends the answer"),
-            (At::Putting, Saw::Done) if self.has_outputs => {
+            (At::Putting, Saw::Done) if self.has_notice => {
+                self.at = At::SendingNotice;
+                Do::SendNotice { request_id: self.request_id.clone() }
+            }
+            (At::Putting | At::SendingNotice, Saw::Done) if self.has_outputs => {
                 self.at = At::SendingOutputs;
                 Do::SendOutputs { request_id: self.request_id.clone(), after: SignedDuration::ZERO }
             }
-            (At::Putting | At::SendingOutputs, Saw::Done) => self.mark(),
+            (At::Putting | At::SendingNotice | At::SendingOutputs, Saw::Done) => self.mark(),
             (At::Marking, Saw::Done | Saw::Failed(_)) => done("answered"),
             (_, Saw::Failed(why)) => Do::Finish(Outcome::Redeliver(why)),
             (at, saw) => Do::Finish(Outcome::Redeliver(Why::new(format!("{saw:?} in {at:?}")))),

@@ -1,0 +1,274 @@
+//! Somebody may have to be told of an image: what is true is compared with what each audience was told.
+//!
+//! What is to be told is written into the audience's record first, then sent, then taken out again. Whoever sends has a lease on
+//! the record, so that two who bring the same news send it once; one that dies is followed by whoever comes next. So a notice
+//! is sent at least once, and once where nobody dies.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Do, Saw, Why};
+use crate::domain::alert::{self, AlertOn, Alerting, Announced, Audience, KEPT, Live, NoticeKind, Scene, Weighing, weigh};
+use crate::domain::head::Head;
+use crate::domain::image::{ImageDigest, ImageRef};
+use crate::domain::policy::Policy;
+use crate::domain::protocol::Resolved;
+use crate::domain::scan::Facts;
+
+/// Longer than the function that sends runs.
+const LEASE: SignedDuration = SignedDuration::from_secs(130);
+/// So often a record may change under our hands before the queue has to bring the news again.
+const TRIES: u32 = 5;
+/// Of so many tags it is asked whether they still name the image.
+const TAGS: usize = 3;
+
+/// The part of a protocol that announces; [`super::scan`] has it run to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Announce {
+    head: Head,
+    lives: Vec<Live>,
+    alerting: Alerting,
+    pipelines: Policy,
+    /// Those that are still to be looked after; the last one is next.
+    audiences: Vec<Audience>,
+    /// The findings that the head refers to: unread, or gone.
+    facts: Option<Option<Facts>>,
+    /// The indexes that the image is part of.
+    part_of: Option<Vec<Head>>,
+    /// Whether one of its tags still names it.
+    is_newest: Option<bool>,
+    tags: Vec<String>,
+    /// What was sent of the current record's outbox, and until when sending it is ours.
+    sent: Vec<String>,
+    lease: Option<Timestamp>,
+    conflicts: u32,
+    failed: Option<Why>,
+    at: At,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum At {
+    Between,
+    Reading(Audience),
+    Facts(Audience, Announced),
+    Indexes(Audience, Announced),
+    Tag(Audience, Announced),
+    ComingAgain(Audience, Announced),
+    Writing(Audience, Announced),
+    Sending(Audience, Announced, String),
+    LettingGo,
+    LeftToAnother,
+}
+
+/// What announcing needs next, or that it is over, and what could not be done.
+#[derive(Clone, Debug)]
+pub enum Next {
+    Do(Do),
+    Over(Option<Why>),
+}
+
+impl Announce {
+    /// `facts`: those that the head refers to, where somebody has them at hand.
+    pub fn new(head: Head, lives: Vec<Live>, alerting: Alerting, pipelines: Policy, facts: Option<Facts>) -> Self {
+        let mut audiences = alert::audiences(&alerting, &lives);
+        audiences.reverse();
+        let tags = head.tags.iter().take(TAGS).rev().cloned().collect();
+        let facts = facts.filter(|facts| head.valid_result().is_some_and(|result| result.facts == *facts.hash())).map(Some);
+        Self {
+            head,
+            lives,
+            alerting,
+            pipelines,
+            audiences,
+            facts,
+            part_of: None,
+            is_newest: None,
+            tags,
+            sent: Vec::new(),
+            lease: None,
+            conflicts: 0,
+            failed: None,
+            at: At::Between,
+        }
+    }
+
+    pub fn start(&mut self) -> Next {
+        self.next_audience()
+    }
+
+    fn next_audience(&mut self) -> Next {
+        (self.sent, self.lease, self.conflicts) = (Vec::new(), None, 0);
+        match self.audiences.pop() {
+            Some(audience) => self.read(audience),
+            None => Next::Over(self.failed.take()),
+        }
+    }
+
+    fn read(&mut self, audience: Audience) -> Next {
+        let (repository, digest, id) = (self.head.repository.clone(), self.head.digest.clone(), audience.id());
+        self.at = At::Reading(audience);
+        Next::Do(Do::ReadAnnounced { repository, digest, audience: id })
+    }
+
+    fn scene(&self, now: Timestamp) -> Scene<'_> {
+        Scene { head: &self.head, lives: &self.lives, alerting: &self.alerting, pipelines: &self.pipelines, now }
+    }
+
+    fn consider(&mut self, audience: Audience, announced: Announced, now: Timestamp) -> Next {
+        if self.scene(now).is_weighed(&audience, &announced) {
+            return self.send(audience, announced, now);
+        }
+        if self.facts.is_none()
+            && let Some((facts, _)) = self.scene(now).needs_facts()
+        {
+            let effect = Do::ReadFacts { repository: self.head.repository.clone(), digest: self.head.digest.clone(), facts: facts.clone() };
+            self.at = At::Facts(audience, announced);
+            return Next::Do(effect);
+        }
+        let facts = self.facts.clone().flatten();
+        if facts.is_none() && self.scene(now).needs_facts().is_some() {
+            // Gone: whoever reads the image next stores them again, and comes here.
+            return self.send(audience, announced, now);
+        }
+        // What more has to be known for a text is asked only where there is one.
+        let trial = weigh(&self.scene(now), &audience, &announced, facts.as_ref(), true, &[]);
+        let has_news = trial.announced.outbox.len() > announced.outbox.len();
+        let is_heard_by_tag = audience == Audience::Pipeline && self.alerting.options.on == AlertOn::NewestOfTag && self.lives.is_empty();
+        if has_news && self.part_of.is_none() {
+            let indexes = self.indexes();
+            if !indexes.is_empty() {
+                self.at = At::Indexes(audience, announced);
+                return Next::Do(Do::ReadHeads { repository: self.head.repository.clone(), digests: indexes });
+            }
+            self.part_of = Some(Vec::new());
+        }
+        if has_news && is_heard_by_tag && self.is_newest.is_none() {
+            let Some(tag) = self.tags.pop() else {
+                self.is_newest = Some(false);
+                return self.consider(audience, announced, now);
+            };
+            self.at = At::Tag(audience, announced);
+            return Next::Do(Do::ResolveImage { repository: self.head.repository.clone(), image: ImageRef::Tag(tag), expected: None });
+        }
+        let (is_newest, part_of) = (self.is_newest.unwrap_or(!is_heard_by_tag), self.part_of.clone().unwrap_or_default());
+        let Weighing { announced: next, come_again } = weigh(&self.scene(now), &audience, &announced, facts.as_ref(), is_newest, &part_of);
+        match come_again {
+            // First, so that somebody comes whatever happens here.
+            Some(after) => {
+                self.at = At::ComingAgain(audience, next);
+                Next::Do(self.again(after))
+            }
+            None => self.write(audience, next, now),
+        }
+    }
+
+    /// Where the image is known to be part of one.
+    fn indexes(&self) -> Vec<ImageDigest> {
+        let deployed = self.lives.iter().map(|live| &live.of).filter(|of| **of != self.head.digest);
+        let mut indexes: Vec<ImageDigest> = deployed.chain(self.head.parents.iter().take(if self.lives.is_empty() { TAGS } else { 0 })).cloned().collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        indexes
+    }
+
+    fn again(&self, after: SignedDuration) -> Do {
+        Do::AnnounceAgain { repository: self.head.repository.clone(), digest: self.head.digest.clone(), after }
+    }
+
+    /// Writes the record, and takes the lease where something is to be sent and nobody else is at it.
+    fn write(&mut self, audience: Audience, mut announced: Announced, now: Timestamp) -> Next {
+        let expect = announced.version;
+        announced.version += 1;
+        if announced.outbox.is_empty() {
+            announced.lease_until = None;
+        } else if announced.lease_until.is_none_or(|until| until <= now || Some(until) == self.lease) {
+            announced.lease_until = now.checked_add(LEASE).ok();
+            self.lease = announced.lease_until;
+        }
+        let (repository, digest, id) = (self.head.repository.clone(), self.head.digest.clone(), audience.id());
+        self.at = At::Writing(audience, announced.clone());
+        Next::Do(Do::WriteAnnounced { repository, digest, audience: id, expect, announced: Box::new(announced) })
+    }
+
+    fn send(&mut self, audience: Audience, mut announced: Announced, now: Timestamp) -> Next {
+        let before = announced.outbox.len();
+        announced.outbox.retain(|notice| !self.sent.contains(&notice.id) && now.duration_since(notice.since) < KEPT);
+        if announced.outbox.len() < before {
+            return self.write(audience, announced, now);
+        }
+        match (announced.outbox.first().cloned(), announced.lease_until) {
+            (None, _) => self.next_audience(),
+            (Some(notice), Some(until)) if Some(until) == self.lease && until > now => {
+                let message = notice.message.clone();
+                let effect = match &audience {
+                    Audience::Topic { arn, role, .. } => Do::Publish { role: role.clone(), topic_arn: arn.clone(), message },
+                    Audience::Pipeline if notice.kind == NoticeKind::VerdictChanged => Do::PutEvent { message },
+                    Audience::Pipeline => Do::PublishOwn { kind: notice.kind, message },
+                };
+                self.at = At::Sending(audience, announced, notice.id);
+                Next::Do(effect)
+            }
+            // Whoever is at it may have died over it.
+            (Some(_), Some(until)) if until > now => {
+                self.at = At::LeftToAnother;
+                Next::Do(self.again(until.duration_since(now)))
+            }
+            (Some(_), _) => self.write(audience, announced, now),
+        }
+    }
+
+    fn failed(&mut self, why: Why) {
+        self.failed.get_or_insert(why);
+    }
+
+    pub fn next(&mut self, saw: Saw, now: Timestamp) -> Next {
+        match (std::mem::replace(&mut self.at, At::Between), saw) {
+            (At::Reading(audience), Saw::Announced(announced)) => self.consider(audience, *announced, now),
+            (At::Facts(audience, announced), Saw::Facts(facts)) => {
+                self.facts = Some(facts);
+                self.consider(audience, announced, now)
+            }
+            (At::Indexes(audience, announced), Saw::Heads(heads)) => {
+                self.part_of = Some(heads.into_iter().flatten().collect());
+                self.consider(audience, announced, now)
+            }
+            (At::Tag(audience, announced), Saw::Image(found)) => {
+                if matches!(found, Resolved::Image(found) | Resolved::Index(found, _) if found == self.head.digest) {
+                    self.is_newest = Some(true);
+                }
+                self.consider(audience, announced, now)
+            }
+            (At::ComingAgain(audience, announced), Saw::Done) => self.write(audience, announced, now),
+            (At::Writing(audience, announced), Saw::Done) => self.send(audience, announced, now),
+            (At::Writing(audience, _), Saw::Lost) => {
+                self.conflicts += 1;
+                if self.conflicts > TRIES {
+                    self.failed(Why::new(format!("what was told of {} was changed by others {TRIES} times in a row", self.head.digest)));
+                    return self.next_audience();
+                }
+                self.read(audience)
+            }
+            (At::Sending(audience, announced, id), Saw::Done) => {
+                self.sent.push(id);
+                self.send(audience, announced, now)
+            }
+            // The others do not suffer from it. It stays in the outbox, and whoever comes next may try at once.
+            (At::Sending(audience, mut announced, _), Saw::Failed(why)) => {
+                self.failed(why);
+                let expect = announced.version;
+                (announced.version, announced.lease_until) = (expect + 1, None);
+                let (repository, digest, id) = (self.head.repository.clone(), self.head.digest.clone(), audience.id());
+                self.at = At::LettingGo;
+                Next::Do(Do::WriteAnnounced { repository, digest, audience: id, expect, announced: Box::new(announced) })
+            }
+            (At::LettingGo, _) | (At::LeftToAnother, Saw::Done) => self.next_audience(),
+            (_, Saw::Failed(why)) => {
+                self.failed(why);
+                self.next_audience()
+            }
+            (at, saw) => {
+                self.failed(Why::new(format!("announcing: {saw:?} in {at:?}")));
+                self.next_audience()
+            }
+        }
+    }
+}
