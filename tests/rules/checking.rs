@@ -190,12 +190,19 @@ fn of_an_index_every_counted_image_is_told() {
     world.tags.insert("1.4.2".into(), Resolved::Index(digest("index"), children));
     world.scans("amd", [complete(ScanSource::Basic, 60, &bad("CVE-A", 15))]).scans("arm", [complete(ScanSource::Basic, 50, &bad("CVE-B", 15))]);
     world.scans = std::mem::take(&mut world.scans).into_iter().chain([(digest("riscv"), VecDeque::from([Answered::NoScan]))]).collect();
-    let checked = checked(&mut world, &with(|_| {}));
-    assert_eq!((checked.verdict, checked.may_deploy, checked.scanned_at), (Verdict::Block, false, Some(at(50))));
-    assert_eq!((checked.blocking_total, checked.blocking.len(), checked.counts.get("CRITICAL")), (30, 20, 30));
-    assert_eq!(checked.blocking[19].digest, Some(digest("arm")));
-    let images: Vec<_> = checked.images.iter().map(|image| (image.platform.as_str(), image.verdict)).collect();
-    assert_eq!(images, [("linux/amd64", Verdict::Block), ("linux/arm64", Verdict::Block), ("linux/riscv64", Verdict::Pending)]);
+    // Looked at, or known before and read from the record.
+    for is_known in [false, true] {
+        if is_known {
+            world.did.clear();
+        }
+        let checked = checked(&mut world, &with(|_| {}));
+        assert_eq!(world.did.contains(&"ReadFacts".to_owned()), is_known);
+        assert_eq!((checked.verdict, checked.may_deploy, checked.scanned_at), (Verdict::Block, false, Some(at(50))));
+        assert_eq!((checked.blocking_total, checked.blocking.len(), checked.counts.get("CRITICAL")), (30, 20, 30));
+        assert_eq!(checked.blocking[19].digest, Some(digest("arm")));
+        let images: Vec<_> = checked.images.iter().map(|image| (image.platform.as_str(), image.verdict)).collect();
+        assert_eq!(images, [("linux/amd64", Verdict::Block), ("linux/arm64", Verdict::Block), ("linux/riscv64", Verdict::Pending)]);
+    }
 }
 
 #[test]
