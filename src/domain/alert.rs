@@ -140,7 +140,7 @@ pub fn policies(lives: &[Live]) -> Vec<Policy> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Audience {
     Pipeline,
-    Topic { arn: String, role: Role, policy: Policy },
+    Topic { arn: String, role: Role, policy: Box<Policy> },
 }
 
 impl Audience {
@@ -170,7 +170,7 @@ pub fn audiences(alerting: &Alerting, lives: &[Live]) -> Vec<Audience> {
     for live in lives {
         let (Some((arn, role)), Some(policy)) = (&live.topic, &live.policy) else { continue };
         let role = Role { arn: role.clone(), of_stack: live.stack_id.clone() };
-        let audience = Audience::Topic { arn: arn.clone(), role, policy: policy.clone() };
+        let audience = Audience::Topic { arn: arn.clone(), role, policy: Box::new(policy.clone()) };
         // One topic under one policy hears it once, by whosever leave.
         if !all.iter().any(|known: &Audience| known.id() == audience.id()) {
             all.push(audience);

@@ -1015,7 +1015,7 @@ fn what_lies_in_a_queue_is_named_without_its_secrets() {
         ("image-pushed.json", "image-pushed", format!("team/web-app@{APP}")),
         ("message-rest-of-read.json", "rest-of-read", format!("team/web-app@{APP}")),
         ("message-timer.json", "timer", "request d9aa1057-73f6-480f-85bb-c2e932c60d6e".to_owned()),
-        ("deploy-create.json", "deployment-requested", "WebAppGate in web-app".to_owned()),
+        ("deploy-create.json", "deployment-requested", "VerifierGatedemo05C773D6 in payments".to_owned()),
         ("check.json", "check-requested", "team/web-app:1.4.2".to_owned()),
     ] {
         assert_eq!(kind_and_subject(&sample(file)), (kind.to_owned(), subject), "{file}");
