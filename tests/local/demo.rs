@@ -89,6 +89,10 @@ async fn tell(say: &Teller, story: &Story, aws: &LocalAws) -> Result<(), Surpris
     say.line("cdk", &format!("deployed the pipeline `{PIPELINE}`, the functions as built"));
     println!();
 
+    let mailbox = story.listen_to_topic(&pipeline.stack.outputs["AlertTopicArn"]).await;
+    say.line("an operator", "subscribed to the pipeline's alerts");
+    println!();
+
     story.repository(REPOSITORY).await;
     story.scans.frequency(REPOSITORY, "MANUAL");
     let good = push(say, story, "1.4.1").await?;
@@ -120,6 +124,7 @@ async fn tell(say: &Teller, story: &Story, aws: &LocalAws) -> Result<(), Surpris
     expect(stack == "ROLLBACK_COMPLETE", || format!("the stack payments-bad is {stack}"))?;
     expect(!story.released("payments-bad").await, || "the resource behind the gate was made".to_owned())?;
     say.line("CloudFormation", "rolled back; what waits for the gate was never made");
+    mail(say, story, &mailbox, "deployment-blocked").await?;
     println!();
 
     who_waits(say, story, &pipeline, aws).await?;
@@ -130,7 +135,70 @@ async fn tell(say: &Teller, story: &Story, aws: &LocalAws) -> Result<(), Surpris
     let explained = cli(aws, &["explain", &image, "--pipeline", PIPELINE])?;
     quote(&explained);
     expect(explained.contains(bad.digest()) && explained.contains("CVE-2024-3094"), || "`explain` does not say why".to_owned())?;
+    println!();
+    a_day_in_the_life(say, story, &pipeline, aws, &good, &mailbox).await?;
     save_answer(story, &bad).await
+}
+
+/// What happens to an image that was deployed clean: a new vulnerability, its end, and news that is lost.
+async fn a_day_in_the_life(say: &Teller, story: &Story, pipeline: &Pipeline, aws: &LocalAws, image: &Image, mailbox: &str) -> Result<(), Surprise> {
+    let xz = || Findings::of([finding("CVE-2024-3094", "CRITICAL").package("xz-utils", "5.6.0")]);
+    let scanned_again = async |found: &Findings, what: &str, verdict: &str| {
+        story.scans.say(&image.scanned, [Scan::Complete(found.clone())]);
+        // Events may come twice.
+        story.tell_all(&[Event::scanned(image, found), Event::scanned(image, found)]).await;
+        say.line("ECR", &format!("scanned {} again: {what}", image.tag()));
+        story.verdict(pipeline, image, verdict).await;
+        say.line("on-scan", &format!("remembered {verdict}"));
+    };
+    say.line("a day later", &format!("payments-good runs {REPOSITORY}:{}, which was clean", image.tag()));
+    scanned_again(&xz(), "CVE-2024-3094 is known by now", "BLOCK").await;
+    let alert = mail(say, story, mailbox, "blocked-now").await?;
+    println!();
+    quote(&alert);
+    println!();
+    say.line("an operator", "asks: ecr-scan-verifier who-has CVE-2024-3094");
+    println!();
+    let having = cli(aws, &["who-has", "CVE-2024-3094", "--pipeline", PIPELINE])?;
+    quote(&having);
+    println!();
+    expect(having.contains("payments-good") && having.contains(image.digest()), || "`who-has` does not name the stack".to_owned())?;
+    scanned_again(&Findings::none(), "the finding was withdrawn", "PASS").await;
+    mail(say, story, mailbox, "cleared").await?;
+    println!();
+
+    story.scans.say(&image.scanned, [Scan::Complete(xz())]);
+    say.line("ECR", &format!("scanned {} once more: CVE-2024-3094 is back, and its event is lost", image.tag()));
+    let sweep = async |kind: &str| {
+        let swept = story.invoke(&pipeline.function("on-sweep"), &json!({ "v": 1, "kind": kind })).await;
+        swept.map_err(|error| Surprise(format!("on-sweep failed: {error}")))
+    };
+    sweep("daily").await?;
+    sweep("sweep").await?;
+    say.line("on-sweep", "at night: walked through what is deployed, and had each image looked at");
+    story.verdict(pipeline, image, "BLOCK").await;
+    mail(say, story, mailbox, "blocked-now").await?;
+    println!();
+    say.line("an auditor", "asks: ecr-scan-verifier history payments-good");
+    println!();
+    let history = cli(aws, &["history", "payments-good", "--pipeline", PIPELINE])?;
+    quote(&history);
+    println!();
+    expect(history.contains("PASS") && history.contains(image.digest()), || "`history` does not show the decision".to_owned())
+}
+
+/// The one alert that has come since somebody looked, and its text.
+async fn mail(say: &Teller, story: &Story, mailbox: &str, kind: &str) -> Result<String, Surprise> {
+    let messages = story.messages(mailbox, 1).await;
+    let alert: serde_json::Value = serde_json::from_str(messages.first().map_or("", String::as_str))?;
+    let text = |name: &str| alert[name].as_str().unwrap_or_default().to_owned();
+    let said = alert["MessageAttributes"]["kind"]["Value"].as_str().unwrap_or_default();
+    expect(said == kind && messages.len() == 1, || format!("expected one alert `{kind}`, and there are {}: {said}", messages.len()))?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let more = story.take_messages(mailbox).await;
+    expect(more.is_empty(), || format!("one alert too many: {more:?}"))?;
+    say.line("mail", &text("Subject"));
+    Ok(text("Message"))
 }
 
 /// Deploy first, scan later; and a scan whose event is lost.
