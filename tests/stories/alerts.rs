@@ -125,6 +125,11 @@ async fn a_finding_on_an_image_of_a_deployed_index_is_told_of_both() {
     for wanted in [images[1].digest(), index.digest(), "for linux/arm64", "Deployed:  payments ("] {
         assert!(told[0].2.contains(wanted), "{wanted}: {}", told[0].2);
     }
+    assert!(cli(&story, &["who-has", "CVE-2024-3094"]).0.contains("runs in      payments "));
+    story.delete_stack("payments").await;
+    story.settled("payments").await;
+    let (said, code) = cli(&story, &["who-has", "CVE-2024-3094"]);
+    assert!(code == Some(0) && said.contains("deployed nowhere") && !said.contains("payments ("), "{said}");
 }
 
 #[tokio::test]
@@ -133,11 +138,17 @@ async fn a_refused_deployment_is_told_to_the_pipelines_topic() {
     let pipeline = story.pipeline().await;
     let heard = story.listen_to_topic(&pipeline.stack.outputs["AlertTopicArn"]).await;
     let image = story.push("payments-api", "1.4.2").await;
+    // Filters by attributes work.
+    for (name, filter) in [("of-payments", json!({ "stack": ["payments"], "kind": ["deployment-blocked"] })), ("of-others", json!({ "stack": ["checkout"] }))] {
+        story.listen_to_topic_with(&pipeline.stack.outputs["AlertTopicArn"], name, &filter).await;
+    }
     story.scans.say(&image.scanned, [Scan::Complete(Findings::of([xz()]))]);
     assert_eq!(story.deploy("payments", &Gate::on(&image)).await.status, "ROLLBACK_COMPLETE");
     let told = alerts(&story, &heard, 1).await;
     assert_eq!(told[0].0, "deployment-blocked");
     assert!(told[0].2.contains("payments-api:1.4.2 was kept out of the stack payments (BLOCK).") && told[0].2.contains("CVE-2024-3094"), "{}", told[0].2);
+    assert_eq!(story.take_messages(&story.queue_url("heard-of-of-payments").await).await.len(), 1);
+    assert!(story.take_messages(&story.queue_url("heard-of-of-others").await).await.is_empty());
 }
 
 /// 100 images, 100 findings each, told one by one, doubled now and then, in no order, before and after the end of the scan.
