@@ -93,7 +93,7 @@ where
                 let error = HandlerError::UnreadableEvent(unreadable);
                 // Once is enough: the message comes back at once until it reaches the dead-letter queue.
                 if received(record) <= 1 {
-                    error!(message = record.message_id, "{}; the message comes again until its queue gives it up", error.chain());
+                    error!(message_id = record.message_id, "{}; the message comes again until its queue gives it up", error.chain());
                 }
                 put_back(aws, record, &error).await;
                 failures.push(record);

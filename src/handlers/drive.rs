@@ -91,7 +91,11 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
                 info!(request_id = request.request_id, digest = %told.digest, stack = request.stack_name(), "summary:\n{summary}");
             }
         }
-        (Do::WriteLogs { .. } | Do::StartExport { .. } | Do::ReadExport { .. } | Do::PlaceExport { .. } | Do::Publish { .. }, Saw::Failed(_)) => {
+        (Do::Publish { topic_arn, .. }, Saw::Failed(why)) => {
+            metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
+            warn!(topic_arn, "{}", why.text);
+        }
+        (Do::WriteLogs { .. } | Do::StartExport { .. } | Do::ReadExport { .. } | Do::PlaceExport { .. }, Saw::Failed(_)) => {
             metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
         }
         (Do::NoteOutputs { request, progress, settled: true, ends: true, .. }, Saw::Done) => {
