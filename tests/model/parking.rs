@@ -189,8 +189,8 @@ impl Parking {
                     saw = Saw::Deployed(Vec::new());
                     continue;
                 }
-                // By what findings are found decides nothing.
-                Do::Index { .. } => {
+                // By what findings are found, and who is told of them, decides nothing.
+                Do::Index { .. } | Do::AnnounceAgain { .. } => {
                     saw = Saw::Done;
                     continue;
                 }
