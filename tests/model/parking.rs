@@ -189,6 +189,11 @@ impl Parking {
                     saw = Saw::Deployed(Vec::new());
                     continue;
                 }
+                // A look after an answer is for whoever is to be told. Who waits has a look of his own coming, and his timers.
+                Do::LookAgain { n: 0, request_id: None, .. } => {
+                    saw = Saw::Done;
+                    continue;
+                }
                 // By what findings are found, and who is told of them, decides nothing.
                 Do::Index { .. } | Do::AnnounceAgain { .. } => {
                     saw = Saw::Done;
