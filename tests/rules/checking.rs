@@ -239,3 +239,13 @@ fn the_page_shows_a_question_and_an_answer_that_are_read() {
     let members = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(members(&again), members(&block(2)), "all members, and no other");
 }
+
+#[test]
+fn what_a_check_reads_first_others_are_told_of_and_find() {
+    let mut world = World::default();
+    world.scans("app", [complete(ScanSource::Basic, 50, &[finding("CVE-1", "LOW")])]);
+    assert_eq!(checked(&mut world, &create("app")).verdict, Verdict::Pass);
+    assert_eq!(world.look_again.len(), 1);
+    assert_eq!(checked(&mut world, &create("app")).verdict, Verdict::Pass);
+    assert_eq!(world.look_again.len(), 1, "it is known by now");
+}

@@ -8,7 +8,7 @@
 //!
 //! The same machine goes on with a request that was woken ([`Deploy::woken`], driven by [`super::wake`]), and with one that
 //! Lambda has given up ([`Deploy::given_up`]). And it answers whoever asks without a deployment ([`Deploy::checking`]): it looks
-//! as it does for a Create, and where that would be decided or would begin to wait, it says so and leaves nothing behind.
+//! as it does for a Create, and where that would be decided or would begin to wait, it says so and leaves nothing behind but what it has read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -989,7 +989,12 @@ impl Deploy {
             Judged { image: (*image).clone(), verdict: seen.verdict(), scanned_at, blocking }
         });
         self.known.judged = judged.collect();
-        None
+        // What it has read first, others are to be told of, and to find.
+        let read = self.remembered.iter().find(|digest| self.head(digest).and_then(Head::valid_result).is_some() && !self.known.asked_to_look.contains(*digest));
+        let digest = read.cloned()?;
+        self.known.asked_to_look.insert(digest.clone());
+        let effect = Do::LookAgain { repository: gate.repository.clone(), digest, n: 0, after: SignedDuration::ZERO, request_id: None };
+        Some(self.ask(Asked::ToLook, effect))
     }
 
     /// A check of what a gate would let through, be it in spite of what stands in the way.
