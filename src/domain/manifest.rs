@@ -121,6 +121,12 @@ pub fn may_be_an_image(tags: &[String], manifest_type: Option<&str>, artifact_ty
     is_known && !is_about_another && !is_artifact
 }
 
+/// Whether a registry's list says so plainly that something is an image that nobody has to read its manifest.
+pub fn is_plainly_an_image(tags: &[String], manifest_type: Option<&str>, artifact_type: Option<&str>) -> bool {
+    let is_of = |kind: Option<&str>, known: &[&str]| kind.map(media_type).is_some_and(|kind| known.contains(&kind.as_str()));
+    may_be_an_image(tags, manifest_type, artifact_type) && is_of(manifest_type, &[OCI_MANIFEST, DOCKER_MANIFEST]) && is_of(artifact_type, &IMAGE_CONFIGS)
+}
+
 /// `sha256-HEX.sig`, `.att`, `.sbom`: how Cosign names what it says about an image.
 pub fn subject_of_tag(tag: &str) -> Option<ImageDigest> {
     let (of, kind) = tag.rsplit_once('.')?;

@@ -324,6 +324,11 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// Nobody has to read its manifest.
+    pub fn is_plainly_an_image(&self) -> bool {
+        manifest::is_plainly_an_image(&self.tags, self.media_type.as_deref(), self.artifact_type.as_deref())
+    }
+
     /// As many of its tags as are worth a write.
     pub fn some_tags(&self) -> Vec<String> {
         self.tags.iter().take(TAGS).cloned().collect()

@@ -341,7 +341,12 @@ impl<'a> Pace<'a> {
     /// As on-push does.
     async fn remember(&mut self, repository: &Repository, image: &Listed) -> Result<Remembered, Why> {
         let push = Pushed { repository: repository.clone(), digest: image.digest.clone(), tags: image.some_tags(), at: image.pushed_at };
-        let is = self.aws.ecr.resolve(repository, &ImageRef::Digest(image.digest.clone()), None).await?;
+        // Reading a manifest counts as a pull: lifecycle rules go by it, and how long Inspector watches an image. So only what the
+        // list leaves open is read.
+        let is = match image.is_plainly_an_image() {
+            true => Resolved::Image(image.digest.clone()),
+            false => self.aws.ecr.resolve(repository, &ImageRef::Digest(image.digest.clone()), None).await?,
+        };
         let on_demand_only = matches!(is, Resolved::Image(_)) && self.is_scanned_on_demand_only(repository).await?;
         // One write for an image, however many tags it has.
         let mut together: Vec<(ImageDigest, Vec<News>)> = Vec::new();

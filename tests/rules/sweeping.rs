@@ -92,6 +92,17 @@ fn what_is_no_image_is_passed_by() {
 }
 
 #[test]
+fn only_what_the_list_leaves_open_is_read() {
+    for (media_type, artifact_type, is_plain) in
+        [(Some(OCI), Some(IMAGE), true), (Some(OCI), None, false), (Some(OCI_INDEX), None, false), (None, Some(IMAGE), false), (None, None, false)]
+    {
+        let [media_type, artifact_type] = [media_type, artifact_type].map(|text| text.map(str::to_owned));
+        let image = Listed { media_type, artifact_type, ..listed(Some(0)) };
+        assert_eq!(image.is_plainly_an_image(), is_plain, "{image:?}");
+    }
+}
+
+#[test]
 fn what_is_recorded_as_deleted_or_archived_is_not_missed() {
     for (said, is_there) in [(Some(complete(ScanSource::Basic, 50, &[])), true), (None, true), (Some(Answered::NoImage), false)] {
         assert_eq!(is_said_to_be_there(&head(Kind::Image, said.clone())), is_there, "{said:?}");

@@ -990,7 +990,8 @@ impl Deploy {
         });
         self.known.judged = judged.collect();
         // What it has read first, others are to be told of, and to find.
-        let read = self.remembered.iter().find(|digest| self.head(digest).and_then(Head::valid_result).is_some() && !self.known.asked_to_look.contains(*digest));
+        let read =
+            self.remembered.iter().find(|digest| self.head(digest).and_then(Head::valid_result).is_some() && !self.known.asked_to_look.contains(*digest));
         let digest = read.cloned()?;
         self.known.asked_to_look.insert(digest.clone());
         let effect = Do::LookAgain { repository: gate.repository.clone(), digest, n: 0, after: SignedDuration::ZERO, request_id: None };
