@@ -128,8 +128,10 @@ async fn a_finding_on_an_image_of_a_deployed_index_is_told_of_both() {
     assert!(cli(&story, &["who-has", "CVE-2024-3094"]).0.contains("runs in      payments "));
     story.delete_stack("payments").await;
     story.settled("payments").await;
-    let (said, code) = cli(&story, &["who-has", "CVE-2024-3094"]);
-    assert!(code == Some(0) && said.contains("deployed nowhere") && !said.contains("payments ("), "{said}");
+    // A Delete is answered first, and closed then.
+    let closed = || async { Some(cli(&story, &["who-has", "CVE-2024-3094"])).filter(|(said, _)| said.contains("deployed nowhere")) };
+    let (said, code) = story.until(Duration::from_secs(30), closed).await.expect("closed");
+    assert!(code == Some(0) && !said.contains("payments ("), "{said}");
 }
 
 #[tokio::test]
