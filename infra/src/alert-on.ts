@@ -5,7 +5,7 @@ export enum AlertOn {
   /** Images that a gate has let into a stack, for as long as they run there. */
   DEPLOYED = 'DEPLOYED',
 
-  /** Of each repository the image that was pushed last under a tag, and every deployed one. */
+  /** Images that one of their own tags still names, and every deployed one. */
   NEWEST_OF_TAG = 'NEWEST_OF_TAG',
 
   /** Every image whose scan the pipeline hears of. */

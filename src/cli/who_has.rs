@@ -16,11 +16,14 @@ use super::{Format, Outcome};
 use crate::aws::Aws;
 use crate::aws::deployments::LiveRow;
 use crate::domain::head::Head;
+use crate::domain::history::stack_name;
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::protocol::Why;
 
 /// DynamoDB reads so many items at once.
 const AT_ONCE: usize = 100;
+/// Nobody waits for the rows one by one.
+const LIVE_AT_ONCE: i32 = 1000;
 
 pub async fn who_has(aws: &Aws, id: &str, format: Format) -> Outcome {
     let having = match having(aws, id).await {
@@ -76,9 +79,6 @@ async fn having(aws: &Aws, id: &str) -> Result<Vec<Having>, Why> {
     Ok(having)
 }
 
-/// Nobody waits for the rows one by one.
-const LIVE_AT_ONCE: i32 = 1000;
-
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report<'a> {
@@ -116,7 +116,7 @@ impl Having {
         let place = |row: &LiveRow| {
             let (stack_id, logical_id) = row.resource().unwrap_or((&row.stack_key, ""));
             Place {
-                stack: stack_id.split('/').nth(1).unwrap_or(stack_id).to_owned(),
+                stack: stack_name(stack_id).to_owned(),
                 stack_id: stack_id.to_owned(),
                 logical_id: logical_id.to_owned(),
                 image: row.image.clone(),

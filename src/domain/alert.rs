@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{Finding, Rating, Severity};
 use super::head::{Head, Kind};
+use super::history::stack_name;
 use super::image::{ImageDigest, Repository, sha256_hex};
 use super::judge::{Judgement, judge};
 use super::notice::{self, About};
 use super::outputs::{Message, Role};
 use super::policy::{Exemption, Policy, PolicyHash};
-use super::scan::{Facts, FactsHash, ScanSource, ScanState, Standing};
+use super::scan::{Facts, FactsHash, ScanState, Standing};
 
 /// A record has room for so many findings (120 KB); a DynamoDB item takes 400 KB. Of more, the worst ones.
 const FINDINGS: usize = 20_000;
@@ -127,7 +128,7 @@ pub struct Live {
 
 impl Live {
     pub fn stack_name(&self) -> &str {
-        self.stack_id.split('/').nth(1).unwrap_or(&self.stack_id)
+        stack_name(&self.stack_id)
     }
 }
 
@@ -334,9 +335,9 @@ impl Scene<'_> {
         *weighed == self.weighed(audience, weighed.until) && weighed.until.is_none_or(|until| self.now < until)
     }
 
-    /// Whether the comparison needs the findings themselves.
-    pub fn needs_facts(&self) -> Option<(&FactsHash, ScanSource)> {
-        self.head.complete().map(|(result, _)| (&result.facts, result.source))
+    /// The findings that the comparison needs, where it needs any.
+    pub fn needs_facts(&self) -> Option<&FactsHash> {
+        self.head.complete().map(|(result, _)| &result.facts)
     }
 }
 

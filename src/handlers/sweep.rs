@@ -17,6 +17,7 @@ use super::error::HandlerError;
 use super::metrics::{self, Unit};
 use super::walk;
 use crate::aws::Aws;
+use crate::domain::history::stack_name;
 use crate::domain::plan;
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
@@ -81,7 +82,7 @@ async fn end_waits(aws: &Aws, home: &Home) -> Result<(), HandlerError> {
 /// Begins a walk through the registry, and says so to CloudFormation at once: a pipeline does not wait for it, and is not held up
 /// by it either.
 async fn backfill(asked: &Request, aws: &Aws, here: &Here) -> Result<(), HandlerError> {
-    let stack = asked.stack_id.split('/').nth(1).unwrap_or(&asked.stack_id);
+    let stack = stack_name(&asked.stack_id);
     let url = place_of_answer(asked, aws, here);
     let url = url.map_err(|error| HandlerError::NoAnswerPossible { stack: stack.to_owned(), reason: error.to_string() })?;
     if asked.kind == Kind::Create {

@@ -131,7 +131,7 @@ impl Announce {
             return self.send(audience, announced, now);
         }
         if self.facts.is_none()
-            && let Some((facts, _)) = self.scene(now).needs_facts()
+            && let Some(facts) = self.scene(now).needs_facts()
         {
             let effect = Do::ReadFacts { repository: self.head.repository.clone(), digest: self.head.digest.clone(), facts: facts.clone() };
             self.at = At::Facts(audience, announced);
