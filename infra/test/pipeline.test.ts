@@ -304,7 +304,7 @@ describe('what the functions may do', () => {
     ],
     OnScan: [
       ...consuming('{PipelineScanQueue.Arn}', '{PipelineFindingsQueue.Arn}', '{PipelineOnDeployFailures.Arn}'),
-      ...['BatchGetItem', 'DeleteItem', 'GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineVerdicts.Arn}`),
+      ...['BatchGetItem', 'ConditionCheckItem', 'GetItem', 'PutItem', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineVerdicts.Arn}`),
       ...['DeleteItem', 'GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineRequests.Arn}`),
       ...['GetItem', 'PutItem', 'Query', 'UpdateItem'].map((call) => `Allow dynamodb:${call} on {PipelineDeployments.Arn}`),
       'Allow dynamodb:Query on {PipelineDeployments.Arn}/index/by-digest',
@@ -577,16 +577,16 @@ describe('alerts', () => {
   const variables = (from: Resource[], id: string): any => find(from, 'AWS::Lambda::Function', id).Properties.Environment.Variables;
   const about = (from: Resource[], id: string, service: string): string[] => permissions(from, id).filter((line) => line.includes(` ${service}:`));
 
-  test('go to the topic: on-scan publishes, on-deploy knows that somebody hears', () => {
+  test('go to the topic: on-scan publishes, who else decides knows that somebody hears', () => {
     const told = toldTo(imported);
     assert.equal(variables(told, 'OnScan').ALERT_TOPIC_ARN, TOPIC);
     assert.equal(variables(told, 'OnDeploy').ALERT_TOPIC_ARN, TOPIC);
+    assert.equal(variables(told, 'OnSweep').ALERT_TOPIC_ARN, TOPIC, 'it ends waits, and that is told too');
     assert.deepEqual(about(told, 'OnScan', 'sns'), [`Allow sns:Publish on ${TOPIC}`]);
     for (const id of ['OnPush', 'OnDeploy', 'OnSweep']) {
       assert.deepEqual(about(told, id, 'sns'), [], id);
     }
     assert.equal(variables(told, 'OnPush').ALERT_TOPIC_ARN, undefined);
-    assert.equal(variables(told, 'OnSweep').ALERT_TOPIC_ARN, undefined);
   });
 
   test('go nowhere without one, and on-scan may publish nowhere', () => {
@@ -626,6 +626,7 @@ describe('alerts', () => {
     ['alertOn', { alertOn: AlertOn.ALL }],
     ['alertSeverity', { alertSeverity: Severity.HIGH }],
     ['alertQuietPeriod', { alertQuietPeriod: Duration.hours(1) }],
+    ['exemptionWarning', { exemptionWarning: Duration.days(2) }],
   ] as [string, Partial<EcrScanPipelineProps>][]) {
     test(`${prop} without a topic is refused`, () => {
       assert.throws(() => parts(props), {
@@ -633,10 +634,6 @@ describe('alerts', () => {
       });
     });
   }
-
-  test('exemptionWarning needs no topic: those of the gates are told', () => {
-    assert.equal(variables(parts({ exemptionWarning: Duration.days(2) }), 'OnScan').ALERTS, '{"on":"DEPLOYED","warnDays":2}');
-  });
 
   for (const [props, text] of [
     [{ alertOn: 'SOMETIMES' }, /^Error: alertOn must be one of DEPLOYED, NEWEST_OF_TAG, ALL, got 'SOMETIMES'\. Use a member of AlertOn\.$/],

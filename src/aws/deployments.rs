@@ -31,7 +31,7 @@ pub(super) const LIVE: &str = "live";
 /// Between a rollback and what it takes back lie no more decisions than this.
 const DECISIONS: i32 = 10;
 /// So many different policies are read for one image; what lives under more is judged when a deployment asks.
-const POLICIES: usize = 8;
+const POLICIES: usize = 40;
 
 pub struct Deployments {
     client: Client,
@@ -167,6 +167,7 @@ impl Deployments {
                 since: text(&item, "since").unwrap_or_default(),
                 policy: hash.and_then(|hash| policies.get(&hash).cloned().flatten()),
                 topic: text(&item, "topic").zip(text(&item, "role")),
+                verdict: text(&item, "verdict").unwrap_or_default(),
                 judged: text(&item, "judged").map(FactsHash::from),
             });
         }
@@ -194,9 +195,10 @@ impl Deployments {
         items.map_err(|error| why(format!("read who deploys {digest}"), &error))
     }
 
-    /// Everything that is deployed now, in the order of the digests, from `page` on, and where it goes on. Behind the table by a
+    /// Everything that is deployed now, in the order of the digests, from `page` on; how many rows cannot be read; and where it goes
+    /// on. Behind the table by a
     /// moment, since it is an index.
-    pub async fn live(&self, page: Option<&str>, at_once: i32) -> Result<(Vec<LiveRow>, Option<String>), Why> {
+    pub async fn live(&self, page: Option<&str>, at_once: i32) -> Result<(Vec<LiveRow>, u64, Option<String>), Why> {
         let attempt = "read what is deployed";
         let start = page.map(key_of_page).transpose().map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
         let query = self
@@ -220,8 +222,12 @@ impl Deployments {
                 asked_at: moment(&item, "asked_at"),
             })
         };
-        let rows = answer.items.unwrap_or_default().into_iter().map(|item| live(item).ok_or_else(|| missing(attempt, "image in a row")));
-        Ok((rows.collect::<Result<_, _>>()?, answer.last_evaluated_key.as_ref().map(page_of_key)))
+        let items = answer.items.unwrap_or_default();
+        let all = items.len();
+        // One that cannot be read is counted: it keeps nobody from the others.
+        let rows: Vec<LiveRow> = items.into_iter().filter_map(live).collect();
+        let unreadable = (all - rows.len()) as u64;
+        Ok((rows, unreadable, answer.last_evaluated_key.as_ref().map(page_of_key)))
     }
 
     /// What somebody has broken the glass for, if it has not been used. Whether its time is up is for the reader to say.

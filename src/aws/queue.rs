@@ -64,8 +64,10 @@ impl Queue {
     }
 }
 
+/// Never too early: SQS delays by whole seconds.
 fn delay(after: SignedDuration) -> i32 {
-    i32::try_from(after.clamp(SignedDuration::ZERO, LONGEST).as_secs()).unwrap_or(0)
+    let after = after.clamp(SignedDuration::ZERO, LONGEST);
+    i32::try_from(after.as_secs() + i64::from(after.subsec_nanos() > 0)).unwrap_or(0)
 }
 
 /// A queue's address; its parts are those of its ARN, so that nobody has to ask.

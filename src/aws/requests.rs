@@ -572,6 +572,7 @@ impl Requests {
             item.insert("asked_at".into(), milliseconds(request.asked_at));
             item.insert("image".into(), AttributeValue::S(request.named.image.clone()));
             item.insert("since".into(), AttributeValue::S(record.decided_at.to_string()));
+            item.insert("verdict".into(), AttributeValue::S(record.verdict.clone()));
             if let Some(policy) = &admission.policy {
                 item.insert("policy_hash".into(), AttributeValue::S(policy.hash().to_string()));
             }

@@ -1,7 +1,7 @@
 //! The Verdicts table: a head for each image in each repository, and the findings that it refers to; by which ids these are
 //! found; and what was told of an image, to whom.
 //!
-//! IAM: `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem` on the table; `s3:GetObject`, `PutObject` on the findings
+//! IAM: `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `ConditionCheckItem` on the table; `s3:GetObject`, `PutObject` on the findings
 //! bucket, where findings go that are too large for an item; `dynamodb:Query` on the index `heads-by-repository` for the walk. Who runs `explain` needs `dynamodb:Query` on the table besides.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -232,8 +232,8 @@ impl Verdicts {
         }
     }
 
-    /// Makes the findings of an image known by their ids: in each shelf the ids of it that belong there, and since when. What is
-    /// there of a later version stays.
+    /// Makes the findings of an image known by their ids: in each shelf the ids of it that belong there, and since when. Only while
+    /// the head refers to these very findings, or, where there are none, is of that version: else somebody knows better.
     pub async fn index(&self, repository: &Repository, digest: &ImageDigest, version: u64, facts: Option<&Facts>, now: Timestamp) -> Result<(), Why> {
         let attempt = format!("make the findings of {digest} known by their ids");
         let keys = (0..SHELVES).map(|shelf| key_of(shelf, repository, digest)).collect();
@@ -260,20 +260,28 @@ impl Verdicts {
             let mut item = key_of(shelf, repository, digest);
             let since = |id: &String| AttributeValue::N(known.get(id).copied().unwrap_or_else(|| now.as_second()).to_string());
             item.insert("ids".into(), AttributeValue::M(ids.iter().map(|id| (id.clone(), since(id))).collect()));
-            item.insert("for_version".into(), AttributeValue::N(version.to_string()));
             if ids.is_empty() {
                 item.insert("ttl".into(), AttributeValue::N(now.saturating_add(KEPT).unwrap_or(Timestamp::MAX).as_second().to_string()));
             }
-            let put = Put::builder()
-                .table_name(&self.table)
-                .set_item(Some(item))
-                .condition_expression("attribute_not_exists(for_version) OR for_version <= :version")
-                .expression_attribute_values(":version", AttributeValue::N(version.to_string()));
+            let put = Put::builder().table_name(&self.table).set_item(Some(item));
             items.push(TransactWriteItem::builder().put(put.build().expect("table and item are set")).build());
         }
         if items.is_empty() {
             return Ok(());
         }
+        let check = ConditionCheck::builder().table_name(&self.table).set_key(Some(head_key(repository, digest)));
+        let check = match facts {
+            Some(facts) => check
+                .condition_expression("#result.#facts = :facts")
+                .expression_attribute_names("#result", "result")
+                .expression_attribute_names("#facts", "facts")
+                .expression_attribute_values(":facts", AttributeValue::S(facts.hash().as_str().to_owned())),
+            None => check
+                .condition_expression("#version = :version")
+                .expression_attribute_names("#version", "version")
+                .expression_attribute_values(":version", AttributeValue::N(version.to_string())),
+        };
+        items.push(TransactWriteItem::builder().condition_check(check.build().expect("table, key and condition are set")).build());
         match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
             Ok(_) => Ok(()),
             Err(error) => match error.as_service_error() {

@@ -4,7 +4,7 @@
 //! calls for one image as for a hundred, and right as soon as an update or a delete is recorded. Exit 0: somebody has it; 3:
 //! nobody; 1: could not look.
 //!
-//! IAM: `dynamodb:Query` and `BatchGetItem` on Verdicts, `Query` on the index `live` of Deployments.
+//! IAM: `dynamodb:Query`, `GetItem` and `BatchGetItem` on Verdicts, `Query` on the index `live` of Deployments.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -47,7 +47,7 @@ async fn having(aws: &Aws, id: &str) -> Result<Vec<Having>, Why> {
     let mut live: BTreeMap<(Repository, ImageDigest), Vec<LiveRow>> = BTreeMap::new();
     let mut page = None;
     loop {
-        let (rows, next) = aws.deployments.live(page.as_deref(), LIVE_AT_ONCE).await?;
+        let (rows, _, next) = aws.deployments.live(page.as_deref(), LIVE_AT_ONCE).await?;
         for row in rows {
             live.entry((row.repository.clone(), row.digest.clone())).or_default().push(row);
         }

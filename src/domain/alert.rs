@@ -1,7 +1,7 @@
 //! Who is told of what, and what they have been told already.
 //!
-//! Nothing here is set off by a change: what an audience has been told is kept, and compared with what is true. So news that
-//! comes twice, late, or to somebody who dies over it, makes one alert all the same.
+//! No alert is set off by a change: what an audience has been told is kept, and compared with what is true. So news that comes
+//! twice, late, or to somebody who dies over it, makes one alert all the same.
 //!
 //! An **audience** is the pipeline's own topic (with the event bus beside it), under the pipeline's policy; or the topic of a
 //! live deployment's gate, under that gate's policy. Each has a record for each image: what it was told, and in its *outbox*
@@ -21,12 +21,16 @@ use super::outputs::{Message, Role};
 use super::policy::{Exemption, Policy, PolicyHash};
 use super::scan::{Facts, FactsHash, ScanSource, ScanState, Standing};
 
-/// A record has room for so many findings; a DynamoDB item takes 400 KB. Of more, the worst ones.
-const FINDINGS: usize = 40_000;
-/// And for so many notices.
-const OUTBOX: usize = 10;
-/// What could not be sent for so long is let go: whoever was to read it has been gone as long.
-pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// A record has room for so many findings (120 KB); a DynamoDB item takes 400 KB. Of more, the worst ones.
+const FINDINGS: usize = 20_000;
+/// And for so many notices, of up to 30 KB each. Until there is room again nothing is compared, so nothing of it is lost.
+const OUTBOX: usize = 6;
+/// One comparison makes no more notices than this.
+const AT_ONCE: usize = 4;
+/// Nobody comes again later than this: SQS delays a message no longer.
+const COMES_WITHIN: SignedDuration = SignedDuration::from_secs(900);
+/// What could not be sent for so long is let go, and told anew as it is then.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Which images the pipeline's topic hears of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,6 +119,8 @@ pub struct Live {
     pub policy: Option<Policy>,
     /// Its gate's own topic, and the role that may publish there.
     pub topic: Option<(String, String)>,
+    /// What the gate has said.
+    pub verdict: String,
     /// The findings that the gate has judged; none where it has not judged.
     pub judged: Option<FactsHash>,
 }
@@ -161,7 +167,7 @@ impl Audience {
 }
 
 /// Who can be told anything of an image that lives in these deployments.
-pub fn audiences(alerting: &Alerting, lives: &[Live]) -> Vec<Audience> {
+pub fn audiences(alerting: &Alerting, pipelines: &Policy, lives: &[Live]) -> Vec<Audience> {
     let mut all = Vec::new();
     let is_heard = alerting.topic_arn.is_some() && (!lives.is_empty() || alerting.options.on != AlertOn::Deployed);
     if is_heard || alerting.bus {
@@ -172,7 +178,8 @@ pub fn audiences(alerting: &Alerting, lives: &[Live]) -> Vec<Audience> {
         let role = Role { arn: role.clone(), of_stack: live.stack_id.clone() };
         let audience = Audience::Topic { arn: arn.clone(), role, policy: Box::new(policy.clone()) };
         // One topic under one policy hears it once, by whosever leave.
-        if !all.iter().any(|known: &Audience| known.id() == audience.id()) {
+        let is_the_pipelines = alerting.topic_arn.as_ref() == Some(arn) && policy == pipelines;
+        if !is_the_pipelines && !all.iter().any(|known: &Audience| known.id() == audience.id()) {
             all.push(audience);
         }
     }
@@ -221,7 +228,7 @@ pub struct Notice {
     pub since: Timestamp,
 }
 
-/// A finding, as it is known to whoever has been told of it: 48 bits of a hash, so that 40,000 fit into an item.
+/// A finding, as it is known to whoever has been told of it: 48 bits of a hash, so that many fit into an item.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub [u8; 6]);
 
@@ -279,7 +286,11 @@ pub struct Weighed {
     pub until: Option<Timestamp>,
     /// Whether the list was proven whole.
     pub settled: bool,
+    /// The state of the scan, in a word.
+    pub state: String,
     pub lives: u64,
+    /// Who could hear it, and what they wanted to hear: ears that are given later hear what is true then.
+    pub ears: String,
 }
 
 /// All that a comparison is made of.
@@ -301,7 +312,9 @@ impl Scene<'_> {
             policy: audience.policy(self.pipelines).hash(),
             until,
             settled: complete.is_some_and(|(_, settled)| settled),
+            state: self.head.state().word().to_owned(),
             lives: self.lives.len() as u64,
+            ears: format!("{} {} {:?}", self.alerting.topic_arn.is_some(), self.alerting.bus, self.alerting.options),
         }
     }
 
@@ -309,19 +322,16 @@ impl Scene<'_> {
         let state = self.head.state();
         // What somebody has deleted or archived on purpose is no failure of a scan.
         let is_failure = state.standing() == Standing::Unscanned && !matches!(state, ScanState::Deleted | ScanState::Archived);
-        is_failure.then_some(state)
+        // An index is not scanned. And who has let one through that no scanner can scan knows of it.
+        let is_scanned_at_all = !matches!(self.head.kind, Kind::Index(_));
+        let is_news = state != ScanState::Unsupported || self.lives.iter().any(|live| live.verdict != "UNSCANNED");
+        (is_failure && is_scanned_at_all && is_news).then_some(state)
     }
 
     /// Whether the record is that of this very scene, so that comparing would change nothing.
     pub fn is_weighed(&self, audience: &Audience, announced: &Announced) -> bool {
         let Some(weighed) = &announced.weighed else { return false };
-        // Somebody may have been given ears since.
-        let is_unheard = *audience == Audience::Pipeline && self.alerting.bus && announced.verdict.is_none();
-        if is_unheard && self.head.complete().is_some_and(|(_, settled)| settled) {
-            return false;
-        }
-        let same = *weighed == self.weighed(audience, weighed.until) && weighed.until.is_none_or(|until| self.now < until);
-        same && announced.unscanned == self.unscanned().map(|state| state.word().to_owned()).filter(|_| !self.lives.is_empty())
+        *weighed == self.weighed(audience, weighed.until) && weighed.until.is_none_or(|until| self.now < until)
     }
 
     /// Whether the comparison needs the findings themselves.
@@ -343,6 +353,9 @@ pub struct Weighing {
 /// `facts` are those that the head refers to, where it is complete. `is_newest`: whether one of the image's own tags names it
 /// still. `part_of`: the indexes that it is an image of, for the text.
 pub fn weigh(scene: &Scene<'_>, audience: &Audience, announced: &Announced, facts: Option<&Facts>, is_newest: bool, part_of: &[Head]) -> Weighing {
+    if announced.outbox.len() + AT_ONCE > OUTBOX {
+        return Weighing { announced: announced.clone(), come_again: None };
+    }
     let policy = audience.policy(scene.pipelines);
     let mut next = announced.clone();
     let mut come_again = None;
@@ -374,20 +387,21 @@ pub fn weigh(scene: &Scene<'_>, audience: &Audience, announced: &Announced, fact
         match quiet_until {
             // Gathered until then.
             Some(quiet_until) if !fresh.is_empty() => {
-                until = Some(until.map_or(quiet_until, |known| known.min(quiet_until)));
+                let comes_at = quiet_until.min(scene.now.saturating_add(COMES_WITHIN).unwrap_or(Timestamp::MAX));
+                until = Some(until.map_or(comes_at, |known| known.min(comes_at)));
                 if announced.comes_again_at.is_none_or(|at| at <= scene.now) {
-                    come_again = Some(quiet_until.duration_since(scene.now));
-                    next.comes_again_at = Some(quiet_until);
+                    come_again = Some(comes_at.duration_since(scene.now));
+                    next.comes_again_at = Some(comes_at);
                 }
             }
             _ => next.told.extend(&now_true),
         }
         if fresh.is_empty() {
-            if is_pipeline && next.told.is_empty() && !announced.told.is_empty() {
+            if is_pipeline && next.told.is_empty() && !announced.told.is_empty() && !judgement.blocks() {
                 next.put(scene, NoticeKind::Cleared, "", notice::cleared(&about));
             }
-        } else if come_again.is_none() && quiet_until.is_none() {
-            let was_clear = announced.told.is_empty();
+        } else if quiet_until.is_none() {
+            let was_clear = announced.told.is_empty() && judgement.blocking.len() == fresh.len();
             let kind = if was_clear && !scene.lives.is_empty() { NoticeKind::BlockedNow } else { NoticeKind::NewFindings };
             let message = match audience {
                 Audience::Pipeline => notice::findings(&about, kind, &fresh, judgement),
@@ -396,8 +410,10 @@ pub fn weigh(scene: &Scene<'_>, audience: &Audience, announced: &Announced, fact
             next.put(scene, kind, &ids(&fresh), message);
             next.told_at = Some(scene.now);
         }
-        if is_pipeline {
-            warn_of_exemptions(&about, judgement, &mut next, &mut until);
+        if let Some(facts) = facts.filter(|_| is_pipeline) {
+            let others = policies(scene.lives).into_iter().filter(|policy| policy != scene.pipelines);
+            let all: Vec<Policy> = std::iter::once(scene.pipelines.clone()).chain(others).collect();
+            warn_of_exemptions(&about, facts, &all, &mut next, &mut until);
         }
     }
     if is_pipeline && !scene.lives.is_empty() && scene.alerting.topic_arn.is_some() {
@@ -407,8 +423,6 @@ pub fn weigh(scene: &Scene<'_>, audience: &Audience, announced: &Announced, fact
             next.put(scene, NoticeKind::ScanFailed, state.word(), notice::scan_failed(&about, &state));
         }
         next.unscanned = word;
-    } else {
-        next.unscanned = scene.unscanned().map(|state| state.word().to_owned()).filter(|_| !scene.lives.is_empty());
     }
     if is_pipeline && scene.alerting.bus {
         let verdict = match (&judgement, scene.head.state().standing()) {
@@ -436,20 +450,24 @@ fn ids(findings: &[&Finding]) -> String {
     findings.iter().map(|finding| finding.id.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-/// Once for each exemption and end, as long before as somebody has asked for.
-fn warn_of_exemptions(about: &About<'_>, judgement: &Judgement<'_>, next: &mut Announced, until: &mut Option<Timestamp>) {
+/// Once for each exemption and end, as long before as somebody has asked for; of whatever policy the image lives by.
+fn warn_of_exemptions(about: &About<'_>, facts: &Facts, policies: &[Policy], next: &mut Announced, until: &mut Option<Timestamp>) {
     let (scene, options) = (about.scene, &about.scene.alerting.options);
     let key = |exemption: &Exemption| Key::hash(&format!("{exemption:?}"));
-    next.warned.retain(|known| about.policy.exemptions.iter().any(|exemption| key(exemption) == *known));
+    next.warned.retain(|known| policies.iter().flat_map(|policy| &policy.exemptions).any(|exemption| key(exemption) == *known));
     let mut ending: Vec<(&Finding, &Exemption)> = Vec::new();
-    for (finding, exemption) in &judgement.exempt {
-        let from = options.warns_from(exemption.ends());
-        if from > scene.now {
-            *until = Some(until.map_or(from, |known| known.min(from)));
-        } else if next.warned.insert(key(exemption)) || ending.iter().any(|(_, known)| known == exemption) {
-            ending.push((*finding, *exemption));
+    for policy in policies {
+        let judgement = judge(facts.findings(), policy, &scene.head.repository.name, scene.now);
+        for (finding, exemption) in judgement.exempt {
+            let from = options.warns_from(exemption.ends());
+            if from > scene.now {
+                *until = Some(until.map_or(from, |known| known.min(from)));
+            } else if next.warned.insert(key(exemption)) || ending.iter().any(|(_, known)| *known == exemption) {
+                ending.push((finding, exemption));
+            }
         }
     }
+    ending.dedup();
     if !ending.is_empty() {
         let ids: Vec<&str> = ending.iter().map(|(finding, _)| finding.id.as_str()).collect();
         next.put(scene, NoticeKind::ExemptionEnding, &ids.join(" "), notice::exemption_ending(about, &ending));
@@ -457,17 +475,17 @@ fn warn_of_exemptions(about: &About<'_>, judgement: &Judgement<'_>, next: &mut A
 }
 
 impl Scene<'_> {
-    /// The findings that a gate of this audience has judged: of those that it let through with its eyes open, its own message has
-    /// told.
-    pub fn judged_by_gate(&self, audience: &Audience) -> Option<&FactsHash> {
-        let Audience::Topic { arn, .. } = audience else { return None };
-        let is_its = |live: &&Live| live.topic.as_ref().is_some_and(|(topic, _)| topic == arn);
-        self.lives.iter().filter(is_its).find_map(|live| live.judged.as_ref())
+    /// The findings that a gate of this audience has judged, and when: of those that it let through with its eyes open, its own
+    /// message has told.
+    pub fn judged_by_gate(&self, audience: &Audience) -> Option<(&FactsHash, Timestamp)> {
+        let Audience::Topic { arn, policy, .. } = audience else { return None };
+        let is_its = |live: &&Live| live.topic.as_ref().is_some_and(|(topic, _)| topic == arn) && live.policy.as_ref() == Some(&**policy);
+        self.lives.iter().filter(is_its).find_map(|live| Some((live.judged.as_ref()?, live.since.parse().ok()?)))
     }
 
-    /// What the gate's own message has told of, these findings being what it has judged.
-    pub fn told_by_gate(&self, audience: &Audience, judged: &Facts) -> BTreeSet<Key> {
-        let judgement = judge(judged.findings(), audience.policy(self.pipelines), &self.head.repository.name, self.now);
+    /// What the gate's own message has told of, these findings being what it has judged then.
+    pub fn told_by_gate(&self, audience: &Audience, judged: &Facts, at: Timestamp) -> BTreeSet<Key> {
+        let judgement = judge(judged.findings(), audience.policy(self.pipelines), &self.head.repository.name, at);
         objected(&judgement, &self.alerting.options).into_iter().map(|(key, _)| key).collect()
     }
 
@@ -477,12 +495,26 @@ impl Scene<'_> {
 }
 
 impl Announced {
+    /// Takes out what nobody could be told for so long, and forgets that it was to be told: what is true then is told anew.
+    pub fn let_go(&mut self, now: Timestamp) {
+        for notice in std::mem::take(&mut self.outbox) {
+            if now.duration_since(notice.since) < KEPT {
+                self.outbox.push(notice);
+                continue;
+            }
+            self.weighed = None;
+            match notice.kind {
+                NoticeKind::NewFindings | NoticeKind::BlockedNow => (self.told, self.told_at) = (BTreeSet::new(), None),
+                NoticeKind::ExemptionEnding => self.warned.clear(),
+                NoticeKind::ScanFailed => self.unscanned = None,
+                NoticeKind::VerdictChanged => self.verdict = None,
+                NoticeKind::Cleared | NoticeKind::DeploymentBlocked | NoticeKind::RollbackUnverified | NoticeKind::BreakGlassUsed => {}
+            }
+        }
+    }
+
     fn put(&mut self, scene: &Scene<'_>, kind: NoticeKind, what: &str, message: Message) {
         let (digest, repository) = scene.subject();
-        if self.outbox.len() >= OUTBOX {
-            // Nobody has been reached for as many; the newest say what is true.
-            self.outbox.remove(0);
-        }
         let id = sha256_hex(format!("{digest} {} {} {what} {}", repository.arn(), kind.word(), self.version).as_bytes())[..16].to_owned();
         self.outbox.push(Notice { id, kind, message, since: scene.now });
     }

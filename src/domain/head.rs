@@ -27,8 +27,6 @@ const DISAGREEING_FOR: SignedDuration = SignedDuration::from_secs(30);
 const LOOK_AGAIN_S: [i64; 3] = [15, 30, 60];
 /// Two readings that prove each other are 20 s apart, so the first look again at an unproven list is a little later.
 const PROOF_S: i64 = 22;
-/// A message can be late by as much before somebody else does its work.
-const LATE: SignedDuration = SignedDuration::from_secs(60);
 /// A scan-complete event speaks of the scan that had been completed when it was sent; clocks may differ by this much.
 const EVENT_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// A scan that has brought nothing for so long is not coming.
@@ -100,6 +98,9 @@ pub struct Head {
     /// When the API was last asked, by the scanner that was in charge: what one has found counts only until the other answers.
     #[serde(default)]
     pub last_read: LastRead,
+    /// When on-scan itself has begun its last reading. What others have read in passing nobody was told of.
+    #[serde(default)]
+    pub seen_at: Option<Timestamp>,
     /// When somebody comes who reads the image again: what happens to its findings until then needs no reading of its own.
     #[serde(default)]
     pub look_at: Option<Timestamp>,
@@ -299,6 +300,7 @@ impl Head {
             event: None,
             verdicts: Vec::new(),
             last_read: LastRead::default(),
+            seen_at: None,
             look_at: None,
             verdict: String::new(),
         }
@@ -376,10 +378,9 @@ impl Head {
         }
     }
 
-    /// Whether somebody is on his way who reads it, or a little late.
+    /// Whether somebody comes who reads it. One who should have come by now may be reading already: what he has not seen is news.
     pub fn is_about_to_be_read(&self, now: Timestamp) -> bool {
-        let comes = self.look_at.filter(|at| self.last_read.newest().is_none_or(|read| read < *at));
-        comes.is_some_and(|at| now < at.saturating_add(LATE).unwrap_or(Timestamp::MAX))
+        self.look_at.is_some_and(|at| now < at)
     }
 
     /// Whether a scan that was asked for within a day has not brought its result yet.
@@ -437,9 +438,10 @@ pub enum News {
     Scan(Reading),
     ScanEnded(EventCounts),
     ScanAskedFor(AskedFor),
-    /// The image was read for the `n`-th time in a row: whether it is read again follows from what was found.
+    /// on-scan has read the image for the `n`-th time in a row: whether it is read again follows from what was found.
     WasRead {
         n: u32,
+        began_at: Timestamp,
         at: Timestamp,
     },
     /// It will be read then.
@@ -471,7 +473,10 @@ pub fn merge(old: Option<&Head>, digest: &ImageDigest, repository: &Repository, 
             }
             News::ScanAskedFor(asked) => head.asked_for = head.asked_for.take().max(Some(asked.clone())),
             News::Scan(reading) => scanned(&mut head, reading, policies),
-            News::WasRead { n, at } => head.look_at = head.look_again_after(*n).and_then(|after| at.checked_add(after).ok()),
+            News::WasRead { n, began_at, at } => {
+                head.seen_at = head.seen_at.max(Some(*began_at));
+                head.look_at = head.look_again_after(*n).and_then(|after| at.checked_add(after).ok());
+            }
             News::WillBeRead(at) => head.look_at = head.look_at.max(Some(*at)),
         }
     }

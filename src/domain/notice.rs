@@ -19,8 +19,8 @@ use super::scan::ScanState;
 
 /// A mail shows so many lines of a list; what is left is counted.
 const LINES: usize = 20;
-/// SNS takes a subject of so many ASCII characters.
-const SUBJECT: usize = 100;
+/// SNS takes a subject of fewer than 100 ASCII characters.
+const SUBJECT: usize = 99;
 
 /// What an alert is about.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +118,7 @@ pub fn findings(about: &About<'_>, kind: NoticeKind, fresh: &[&Finding], judgeme
         }
     };
     let all = judgement.blocking.len();
-    let before = if all > fresh.len() { format!("\nWith those that were told of before, {all} block.\n") } else { String::new() };
+    let before = if all > fresh.len() { format!("\nIn all {all} block.\n") } else { String::new() };
     let text = format!("{opening}\n\n{}\n{before}\n{}", list(fresh), about.place());
     let mut next = Vec::new();
     if !about.scene.lives.is_empty() {

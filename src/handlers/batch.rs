@@ -51,15 +51,23 @@ impl fmt::Display for Subject {
     }
 }
 
+/// What a batch says of one subject.
+#[derive(Debug, Default)]
+pub struct Said {
+    pub events: Vec<Event>,
+    /// Whether any of it has been worked on before, by somebody who did not come to an end.
+    pub is_said_again: bool,
+}
+
 /// Works a batch off. `pick` says which image an event is about, and `None` for what is of no use here; `work` does it for one
 /// image and all that the batch says about it.
 pub async fn work_off<W, F>(batch: SqsEvent, aws: &Arc<Aws>, home: &Home, pick: fn(&Event) -> Option<Subject>, work: W) -> SqsBatchResponse
 where
-    W: Fn(Arc<Aws>, Subject, Vec<Event>) -> F,
+    W: Fn(Arc<Aws>, Subject, Said) -> F,
     F: Future<Output = Result<String, HandlerError>> + Send + 'static,
 {
     let mut failures: Vec<&SqsMessage> = Vec::new();
-    let mut groups: BTreeMap<Subject, (Vec<&SqsMessage>, Vec<Event>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Subject, (Vec<&SqsMessage>, Said)> = BTreeMap::new();
     let mut ignored = 0;
     let mut oldest = None;
     for record in &batch.records {
@@ -67,9 +75,10 @@ where
             Ok(event) => match pick(&event) {
                 Some(subject) if subject.is_at_home(home) => {
                     oldest = oldest.into_iter().chain(event.about().and_then(|about| about.at)).min();
-                    let (records, events) = groups.entry(subject).or_default();
+                    let (records, said) = groups.entry(subject).or_default();
                     records.push(record);
-                    events.push(event);
+                    said.events.push(event);
+                    said.is_said_again |= received(record) > 1;
                 }
                 Some(subject) => {
                     ignored += 1;
@@ -84,7 +93,7 @@ where
                 let error = HandlerError::UnreadableEvent(unreadable);
                 // Once is enough: the message comes back at once until it reaches the dead-letter queue.
                 if received(record) <= 1 {
-                    error!(message = record.message_id, "{}; the message comes again until its queue gives it up", error.chain());
+                    error!(message_id = record.message_id, "{}; the message comes again until its queue gives it up", error.chain());
                 }
                 put_back(aws, record, &error).await;
                 failures.push(record);
@@ -97,9 +106,9 @@ where
         let started: Vec<_> = groups
             .by_ref()
             .take(AT_ONCE)
-            .map(|(subject, (records, events))| {
+            .map(|(subject, (records, said))| {
                 let name = subject.to_string();
-                (name, records, tokio::spawn(work(Arc::clone(aws), subject, events)))
+                (name, records, tokio::spawn(work(Arc::clone(aws), subject, said)))
             })
             .collect();
         if started.is_empty() {

@@ -38,9 +38,8 @@ pub async fn on_deploy(event: Value, aws: &Aws, here: &Here) -> Result<Option<Bo
     let machine = Deploy::new(request.clone(), url.clone(), here.home.clone(), aws.settings.policy.clone(), due_of(&request));
     let verdict = drive(machine, aws).await?;
 
-    let Named { repository, image } = &request.named;
     let took_ms = arrived_at.duration_until(Timestamp::now()).as_millis() as u64;
-    info!(stack = request.stack_name(), request_id = request.request_id, logical_id = request.logical_id, verdict, took_ms, "{repository}:{image}: {verdict}");
+    info!(stack = request.stack_name(), request_id = request.request_id, logical_id = request.logical_id, took_ms, "worked off: {verdict}");
     Ok(None)
 }
 

@@ -69,7 +69,21 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
     let pipeline = &aws.settings.pipeline;
     match (effect, saw) {
         (Do::Record { request, record, .. } | Do::Claim { request, record }, Saw::Done) => {
-            metrics::decision(pipeline, &record.verdict, record.decided_at.duration_since(request.asked_at).as_secs());
+            let waited_s = record.decided_at.duration_since(request.asked_at).as_secs();
+            metrics::decision(pipeline, &record.verdict, waited_s);
+            // The one line of a decision, whoever has decided.
+            info!(
+                verdict = record.verdict,
+                digest = record.digest.as_ref().map(tracing::field::display),
+                repository = request.named.repository,
+                image = request.named.image,
+                stack = request.stack_name(),
+                logical_id = request.logical_id,
+                request_id = request.request_id,
+                waited_s,
+                why = record.why,
+                "decided"
+            );
             let has_logs = request.gate.as_ref().is_ok_and(|gate| gate.outputs.as_ref().is_some_and(|outputs| outputs.logs.is_some()));
             if let Some(told) = record.told.as_ref().filter(|_| !has_logs)
                 && let Some(summary) = summary_of(request, told)
@@ -77,7 +91,11 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
                 info!(request_id = request.request_id, digest = %told.digest, stack = request.stack_name(), "summary:\n{summary}");
             }
         }
-        (Do::WriteLogs { .. } | Do::StartExport { .. } | Do::ReadExport { .. } | Do::PlaceExport { .. } | Do::Publish { .. }, Saw::Failed(_)) => {
+        (Do::Publish { topic_arn, .. }, Saw::Failed(why)) => {
+            metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
+            warn!(topic_arn, "{}", why.text);
+        }
+        (Do::WriteLogs { .. } | Do::StartExport { .. } | Do::ReadExport { .. } | Do::PlaceExport { .. }, Saw::Failed(_)) => {
             metrics::count(pipeline, "OutputsFailed", 1, Unit::Count);
         }
         (Do::NoteOutputs { request, progress, settled: true, ends: true, .. }, Saw::Done) => {

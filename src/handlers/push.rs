@@ -19,7 +19,7 @@ use crate::events::Event;
 use crate::events::ours::Ours;
 
 pub async fn on_push(batch: SqsEvent, aws: &Arc<Aws>, home: &Home) -> SqsBatchResponse {
-    work_off(batch, aws, home, subject, |aws, subject, events| async move { push(&aws, subject, &events).await }).await
+    work_off(batch, aws, home, subject, |aws, subject, said| async move { push(&aws, subject, &said.events).await }).await
 }
 
 fn subject(event: &Event) -> Option<Subject> {

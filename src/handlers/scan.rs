@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 
-use super::batch::{Subject, work_off};
+use super::batch::{Said, Subject, work_off};
 use super::deploy::{Here, given_up};
 use super::drive::drive;
 use super::error::HandlerError;
@@ -23,12 +23,12 @@ use crate::events::{Counts, Event};
 
 pub async fn on_scan(batch: SqsEvent, aws: &Arc<Aws>, here: &Here) -> SqsBatchResponse {
     let place = here.clone();
-    let work = move |aws: Arc<Aws>, subject, events: Vec<Event>| {
+    let work = move |aws: Arc<Aws>, subject, said: Said| {
         let here = place.clone();
         async move {
             match subject {
-                Subject::Image(digest, repository) => scan(&aws, digest, repository, &events, here.home).await,
-                Subject::Request(request_id) => look_after(&aws, request_id, &events, &here).await,
+                Subject::Image(digest, repository) => scan(&aws, digest, repository, &said, here.home).await,
+                Subject::Request(request_id) => look_after(&aws, request_id, &said.events, &here).await,
             }
         }
     };
@@ -36,8 +36,10 @@ pub async fn on_scan(batch: SqsEvent, aws: &Arc<Aws>, here: &Here) -> SqsBatchRe
 }
 
 /// What one batch says of one image, answered by one reading.
-async fn scan(aws: &Aws, digest: ImageDigest, repository: Repository, events: &[Event], home: Home) -> Result<String, HandlerError> {
-    let hints = events.iter().map(hints).reduce(Hints::and).unwrap_or_default();
+async fn scan(aws: &Aws, digest: ImageDigest, repository: Repository, said: &Said, home: Home) -> Result<String, HandlerError> {
+    let mut hints = said.events.iter().map(hints).reduce(Hints::and).unwrap_or_default();
+    // Whoever had it before may have written the row and died before anybody was told: the row looks as if nothing were left to do.
+    hints.must_look |= said.is_said_again;
     let scan = Scan::new(repository, digest, hints, aws.settings.policy.clone(), home).telling(aws.settings.alerting.clone());
     drive(scan, aws).await
 }

@@ -66,7 +66,7 @@ async fn go_on_with(walker: Walker, aws: &Aws, until: Instant) -> Result<(), Why
         error!(walk = %walker, "passed over {}: nobody has come through it in {} minutes", known.walk.place, known.tries);
         report(&known.walk, &kept.walk, aws);
     }
-    let mut pace = Pace::new(aws);
+    let mut pace = Pace::new(aws, until);
     while !kept.walk.is_over() && Instant::now() < until {
         let mut walk = kept.walk.clone();
         if let Err(why) = Box::pin(pace.page(&mut walk)).await {
@@ -135,12 +135,13 @@ struct Pace<'a> {
     /// The images of the page before. Where a list turns its page in the middle of one, it need not be looked at twice.
     before: BTreeSet<(ImageDigest, Repository)>,
     stacks_failed: u32,
+    until: Instant,
     on_demand_only: Option<(Repository, bool)>,
 }
 
 impl<'a> Pace<'a> {
-    fn new(aws: &'a Aws) -> Self {
-        Self { aws, stacks: HashMap::new(), closed: HashSet::new(), before: BTreeSet::new(), stacks_failed: 0, on_demand_only: None }
+    fn new(aws: &'a Aws, until: Instant) -> Self {
+        Self { aws, until, stacks: HashMap::new(), closed: HashSet::new(), before: BTreeSet::new(), stacks_failed: 0, on_demand_only: None }
     }
 
     async fn page(&mut self, walk: &mut Walk) -> Result<(), Why> {
@@ -184,8 +185,16 @@ impl<'a> Pace<'a> {
     }
 
     async fn deployed(&mut self, walk: &mut Walk, page: Option<&str>) -> Result<(), Why> {
-        let (rows, next) = self.aws.deployments.live(page, LIVE_PAGE).await?;
-        let mut live = BTreeSet::new();
+        let (rows, unreadable, next) = self.aws.deployments.live(page, LIVE_PAGE).await?;
+        if unreadable > 0 {
+            walk.found.errors += unreadable;
+            error!(walk = %walk.walker, "{unreadable} rows of what is deployed cannot be read, and are left out");
+        }
+        // First, since whoever asks CloudFormation may have to wait.
+        let live: BTreeSet<_> = rows.iter().map(|row| (row.digest.clone(), row.repository.clone())).collect();
+        let images: Vec<_> = live.difference(&self.before).cloned().collect();
+        walk.found.images += images.len() as u64;
+        self.look_again(walk, images.iter().map(|(digest, repository)| (digest, repository))).await?;
         for row in rows {
             let said = if walk::is_settled(row.asked_at, Timestamp::now()) { self.cloudformation(walk, &row).await } else { Said::Nothing };
             let now = Timestamp::now();
@@ -197,14 +206,9 @@ impl<'a> Pace<'a> {
                         info!(walk = %walk.walker, stack = row.stack_key, digest = %row.digest, "closed: CloudFormation does not know it any more");
                     }
                 }
-                ForDeployment::LookAgain => {
-                    live.insert((row.digest, row.repository));
-                }
+                ForDeployment::LookAgain => {}
             }
         }
-        let images: Vec<_> = live.difference(&self.before).cloned().collect();
-        walk.found.images += images.len() as u64;
-        self.look_again(walk, images.iter().map(|(digest, repository)| (digest, repository))).await?;
         if self.aws.settings.daily_rescans > 0 && self.aws.ecr.registry(false).await? == ScanSource::Basic {
             let met = self.old_scans(&images).await?;
             let at_once = walk.keep_in_mind(met, self.aws.settings.daily_rescans);
@@ -220,7 +224,8 @@ impl<'a> Pace<'a> {
     async fn cloudformation(&mut self, walk: &mut Walk, row: &LiveRow) -> Said {
         let Some((stack, logical_id)) = row.resource() else { return Said::Nothing };
         let stacks = &self.aws.stacks;
-        if walk.stacks_are_denied || self.stacks_failed >= FAILURES {
+        // Whoever lives on unknown today is asked about tomorrow.
+        if walk.stacks_are_denied || self.stacks_failed >= FAILURES || Instant::now() >= self.until {
             return Said::Nothing;
         }
         let asked = match self.stacks.get(stack) {

@@ -103,6 +103,14 @@ impl Story {
         url
     }
 
+    /// The same, of what passes a filter alone.
+    pub async fn listen_to_topic_with(&self, topic_arn: &str, name: &str, filter: &Value) {
+        let (_, arn) = self.listener(name).await;
+        let sns = aws_sdk_sns::Client::new(&self.direct);
+        let subscribe = sns.subscribe().topic_arn(topic_arn).protocol("sqs").endpoint(arn).attributes("FilterPolicy", filter.to_string());
+        subscribe.send().await.expect("Subscribe");
+    }
+
     /// A queue that hears what this source tells the event bus.
     pub async fn listen_to_bus(&self, source: &str) -> String {
         let (url, arn) = self.listener("bus").await;

@@ -271,6 +271,7 @@ impl Setting {
             since: String::new(),
             policy: Some(self.policy(request).clone()),
             topic: None,
+            verdict: String::new(),
             judged: None,
         }
     }

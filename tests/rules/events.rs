@@ -346,6 +346,8 @@ fn samples() -> BTreeMap<&'static str, Holds> {
                 request_id: Some("d9aa1057-73f6-480f-85bb-c2e932c60d6e".into()),
             })),
         ),
+        ("message-announce.json", this(Event::Ours(Ours::Announce { digest: digest(APP), repository: about(APP, &[]).repository }))),
+        ("message-notice.json", this(Event::Ours(Ours::Notice { request_id: "d9aa1057-73f6-480f-85bb-c2e932c60d6e".into() }))),
         ("message-outputs.json", this(Event::Ours(Ours::Outputs { request_id: "d9aa1057-73f6-480f-85bb-c2e932c60d6e".into() }))),
         (
             "message-rest-of-read.json",
@@ -667,8 +669,15 @@ fn a_request_is_readable_while_it_can_be_answered() {
 
 #[test]
 fn our_messages_are_read_as_they_were_written() {
-    for file in ["message-timer.json", "message-look-again.json", "message-look-again-for-a-request.json", "message-outputs.json", "message-rest-of-read.json"]
-    {
+    for file in [
+        "message-timer.json",
+        "message-look-again.json",
+        "message-look-again-for-a-request.json",
+        "message-outputs.json",
+        "message-rest-of-read.json",
+        "message-announce.json",
+        "message-notice.json",
+    ] {
         let Event::Ours(ours) = read_slice(&sample(file)).unwrap() else { panic!("{file}") };
         assert_eq!(serde_json::from_str::<Value>(&ours.to_json()).unwrap(), sample_value(file));
     }

@@ -196,15 +196,12 @@ fn news_that_come_in_bursts_are_read_once_in_a_while_and_all_the_same() {
     }
     let asked: Vec<_> = world.look_again.iter().map(|(n, after)| (*n, after.as_secs())).collect();
     assert_eq!((looks(&world), asked), (2, vec![(0, 52)]), "once, a minute after the last reading");
-    // That message was lost: a little later the next event reads by itself.
-    world.now = 181;
-    world.scan_with("app", burst(181));
-    assert_eq!(looks(&world), 2);
-    world.now = 250;
-    world.scan_with("app", burst(250));
+    // It is late, or lost: the next event reads by itself.
+    world.now = 183;
+    world.scan_with("app", burst(183));
     assert_eq!(looks(&world), 3);
     // A scan that has ended does not wait.
-    world.scan_with("app", Hints { newest: Some(at(250)), ..Hints::default() });
+    world.scan_with("app", Hints { newest: Some(at(183)), ..Hints::default() });
     assert_eq!(looks(&world), 4);
 }
 
@@ -219,4 +216,58 @@ fn findings_are_found_by_their_ids_and_those_of_a_deleted_image_by_none() {
     world.scans("app", [Answered::NoImage]);
     world.scan_ends("app");
     assert!(world.index[&digest("app")].1.is_empty());
+}
+
+#[test]
+fn an_event_that_comes_while_somebody_reads_is_not_taken_for_known() {
+    let mut world = World { registry: ScanSource::Enhanced, ..World::default() };
+    world.now = 1000;
+    world.scans("app", [complete(ScanSource::Enhanced, 990, &[])]);
+    world.scan_with("app", Hints { must_look: true, ..Hints::default() });
+    world.now = 1030;
+    world.scan_with("app", Hints { must_look: true, looked_again: 1, ..Hints::default() });
+    world.now = 1035;
+    world.scan_with("app", Hints { newest: Some(at(1035)), can_wait: true, ..Hints::default() });
+    assert!(world.heads[&digest("app")].look_at.is_some(), "gathered");
+    world.now = 1091;
+    world.look_again.clear();
+    // Its list is read, and before the row is written something new is found.
+    world.before.push(("ReadDeployed", |world| {
+        world.now += 3;
+        world.scan_with("app", Hints { newest: Some(at(world.now)), can_wait: true, ..Hints::default() });
+    }));
+    let before = looks(&world);
+    world.scan_with("app", Hints { must_look: true, ..Hints::default() });
+    assert!(looks(&world) > before + 1 || !world.look_again.is_empty(), "somebody reads it once more");
+}
+
+#[test]
+fn what_others_have_read_in_passing_makes_no_event_old() {
+    let mut world = World::default();
+    world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
+    world.scan_ends("app");
+    world.is_image("app");
+    world.now = 300;
+    // A deployment looks by itself, and tells nobody what it has seen.
+    world.scans("app", [complete(ScanSource::Basic, 299, &[finding("CVE-1", "LOW")])]);
+    world.deploys(asking(create("app"), |gate| gate.max_scan_age_s = Some(30)));
+    let before = looks(&world);
+    world.now = 400;
+    world.scan_with("app", Hints { newest: Some(at(230)), ..Hints::default() });
+    assert_eq!(looks(&world), before + 1);
+}
+
+#[test]
+fn a_word_to_tell_somebody_loses_nothing_else_that_is_said() {
+    let mut world = World { registry: ScanSource::Enhanced, ..World::default() };
+    world.now = 300;
+    world.scans("app", [complete(ScanSource::Enhanced, 290, &[])]);
+    world.scan_with("app", Hints { must_look: true, ..Hints::default() });
+    let counts = EventCounts { at: at(235), critical: 0, high: 0, medium: 0, total: 0 };
+    let event = Hints { newest: Some(at(235)), counts: Some(counts), ..Hints::default() };
+    let announce = Hints { announce: true, can_wait: true, looked_again: u32::MAX, ..Hints::default() };
+    world.did.clear();
+    world.scan_with("app", event.and(announce));
+    assert!(world.heads[&digest("app")].event.is_some());
+    assert!(world.did.contains(&"ReadWaiting".to_owned()) && world.did.contains(&"ReadDeployed".to_owned()), "{:?}", world.did);
 }

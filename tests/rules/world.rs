@@ -671,6 +671,7 @@ pub fn live(stack: &str) -> Live {
         since: at(50).to_string(),
         policy: Some(at_or_above("HIGH")),
         topic: None,
+        verdict: "PASS".into(),
         judged: None,
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::local::events::Event;
 use crate::local::images::{Image, Manifest};
-use crate::local::pipeline::{Gate, PIPELINE};
+use crate::local::pipeline::{Gate, PIPELINE, Pipeline};
 use crate::local::profile;
 use crate::local::scan_plane::Registry;
 use crate::local::scans::{Finding, Findings, Scan, finding};
@@ -125,6 +125,11 @@ async fn a_finding_on_an_image_of_a_deployed_index_is_told_of_both() {
     for wanted in [images[1].digest(), index.digest(), "for linux/arm64", "Deployed:  payments ("] {
         assert!(told[0].2.contains(wanted), "{wanted}: {}", told[0].2);
     }
+    assert!(cli(&story, &["who-has", "CVE-2024-3094"]).0.contains("runs in      payments "));
+    story.delete_stack("payments").await;
+    story.settled("payments").await;
+    let (said, code) = cli(&story, &["who-has", "CVE-2024-3094"]);
+    assert!(code == Some(0) && said.contains("deployed nowhere") && !said.contains("payments ("), "{said}");
 }
 
 #[tokio::test]
@@ -133,11 +138,50 @@ async fn a_refused_deployment_is_told_to_the_pipelines_topic() {
     let pipeline = story.pipeline().await;
     let heard = story.listen_to_topic(&pipeline.stack.outputs["AlertTopicArn"]).await;
     let image = story.push("payments-api", "1.4.2").await;
+    // Filters by attributes work.
+    for (name, filter) in [("of-payments", json!({ "stack": ["payments"], "kind": ["deployment-blocked"] })), ("of-others", json!({ "stack": ["checkout"] }))] {
+        story.listen_to_topic_with(&pipeline.stack.outputs["AlertTopicArn"], name, &filter).await;
+    }
     story.scans.say(&image.scanned, [Scan::Complete(Findings::of([xz()]))]);
     assert_eq!(story.deploy("payments", &Gate::on(&image)).await.status, "ROLLBACK_COMPLETE");
     let told = alerts(&story, &heard, 1).await;
     assert_eq!(told[0].0, "deployment-blocked");
     assert!(told[0].2.contains("payments-api:1.4.2 was kept out of the stack payments (BLOCK).") && told[0].2.contains("CVE-2024-3094"), "{}", told[0].2);
+    assert_eq!(story.take_messages(&story.queue_url("heard-of-of-payments").await).await.len(), 1);
+    assert!(story.take_messages(&story.queue_url("heard-of-of-others").await).await.is_empty());
+}
+
+/// Hands a batch of findings to on-scan as Lambda makes them of what comes within 20 seconds: the local AWS makes batches of ten.
+async fn hand_over(story: &Story, pipeline: &Pipeline, events: &[Event], received: u32) {
+    let queue = pipeline.queue("Findings").rsplit('/').next().expect("a name");
+    let record = |(n, event): (usize, &Event)| {
+        json!({
+            "messageId": n.to_string(), "receiptHandle": n.to_string(), "body": event.delivered(&story.account, &n.to_string()).to_string(),
+            "eventSource": "aws:sqs", "eventSourceARN": format!("arn:aws:sqs:{REGION}:{}:{queue}", story.account),
+            "attributes": { "ApproximateReceiveCount": received.to_string() },
+        })
+    };
+    let records: Vec<Value> = events.iter().enumerate().map(record).collect();
+    let answer = story.invoke(&pipeline.function("on-scan"), &json!({ "Records": records })).await.expect("worked off");
+    assert_eq!(answer["batchItemFailures"], json!([]));
+}
+
+#[tokio::test]
+async fn old_news_cost_no_reading_but_those_that_come_again_do() {
+    let story = Story::new().await;
+    let pipeline = story.pipeline().await;
+    story.scans.registry(Registry::Enhanced);
+    let image = story.push("payments-api", "1.4.1").await;
+    lists(&story, &image, &[xz()]);
+    let reads = || story.scans.calls("DescribeImageScanFindings").len();
+    hand_over(&story, &pipeline, &[Event::finding(&image, &xz())], 1).await;
+    assert_eq!(reads(), 1);
+    let old = Event::finding(&image, &xz()).at(jiff::Timestamp::now() - jiff::SignedDuration::from_secs(90));
+    hand_over(&story, &pipeline, std::slice::from_ref(&old), 1).await;
+    assert_eq!(reads(), 1, "the last reading has seen it");
+    // Somebody has had it before, and has perhaps told nobody.
+    hand_over(&story, &pipeline, &[old], 2).await;
+    assert_eq!(reads(), 2);
 }
 
 /// 100 images, 100 findings each, told one by one, doubled now and then, in no order, before and after the end of the scan.
@@ -174,19 +218,8 @@ async fn ten_thousand_findings_cost_few_readings_and_leave_every_row_right() {
     events.extend(images.iter().map(|(image, findings)| Event::finding(image, &findings[0])));
     assert!(events.len() >= 10_000);
     let began = std::time::Instant::now();
-    // In batches as Lambda makes them of what comes within 20 seconds: the local AWS makes batches of ten.
-    let queue = pipeline.queue("Findings").rsplit('/').next().expect("a name");
-    for (batch, some) in events.chunks(1_000).enumerate() {
-        let record = |(n, event): (usize, &Event)| {
-            let id = format!("{batch}-{n}");
-            json!({
-                "messageId": id, "receiptHandle": id, "body": event.delivered(&story.account, &id).to_string(), "eventSource": "aws:sqs",
-                "eventSourceARN": format!("arn:aws:sqs:{REGION}:{}:{queue}", story.account), "attributes": { "ApproximateReceiveCount": "1" },
-            })
-        };
-        let records: Vec<Value> = some.iter().enumerate().map(record).collect();
-        let answer = story.invoke(&pipeline.function("on-scan"), &json!({ "Records": records })).await.expect("worked off");
-        assert_eq!(answer["batchItemFailures"], json!([]), "batch {batch}");
+    for some in events.chunks(1_000) {
+        hand_over(&story, &pipeline, some, 1).await;
     }
     let told_s = began.elapsed().as_secs_f64();
     let heads = || async {

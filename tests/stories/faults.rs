@@ -160,7 +160,7 @@ async fn once_answered_the_url_is_gone_and_never_in_a_log() {
     let row = story.row(&pipeline.table("requests"), |row| row["state"] == "answered").await;
     assert!(row["response_url"].is_null() && row["open"].is_null() && row["ttl"].is_number(), "{row}");
     let url = asked.request["ResponseURL"].as_str().unwrap();
-    let lines = log_with(&story, &pipeline, "payments-api:1.4.1: PASS").await;
+    let lines = log_with(&story, &pipeline, "worked off: PASS").await;
     assert!(!lines.iter().any(|line| line.contains(url) || line.contains("_plane/answer")), "{lines:#?}");
 }
 

@@ -162,7 +162,9 @@ async fn events_doubled_and_reversed_make_the_same_row() {
         }
         let mut row = story.row(&pipeline.table("verdicts"), whole).await;
         // Which repository it is, and when and how often somebody looked, are the only differences there may be.
-        for (part, names) in [("", &["item", "repository", "version", "last_read", "pushed_at"][..]), ("result", &["read_at", "reads", "equal_since"])] {
+        for (part, names) in
+            [("", &["item", "repository", "version", "last_read", "seen_at", "pushed_at"][..]), ("result", &["read_at", "reads", "equal_since"])]
+        {
             let part = if part.is_empty() { &mut row } else { &mut row[part] };
             names.iter().for_each(|name| drop(part.as_object_mut().unwrap().remove(*name)));
         }

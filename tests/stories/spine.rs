@@ -19,6 +19,17 @@ async fn what_was_scanned_and_is_clean_is_let_through_at_once() {
     assert_eq!(stack.status, "CREATE_COMPLETE");
     assert_eq!((stack.outputs["Verdict"].as_str(), stack.outputs["ImageDigest"].as_str()), ("PASS", image.digest()));
     assert!(story.released("payments").await);
+
+    // One line a decision, by which everything else about it is found.
+    let log = story.logs("ecr-scan-verifier-demo-on-deploy").await;
+    let decided: Vec<serde_json::Value> =
+        log.iter().filter(|line| line.contains("\"decided\"")).map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(decided.len(), 1, "{log:#?}");
+    assert_eq!(
+        (decided[0]["verdict"].as_str(), decided[0]["digest"].as_str(), decided[0]["stack"].as_str()),
+        (Some("PASS"), Some(image.digest()), Some("payments"))
+    );
+    assert!(decided[0]["request_id"].is_string() && !log.join("").contains("cfn-response/"), "{decided:#?}");
 }
 
 #[tokio::test]

@@ -175,6 +175,8 @@ async fn how_likely_findings_are_exploited_is_read_page_by_page_where_a_gate_ask
     let gate = |limit: &str| with(Gate::on(&image).enhanced().request(&pipeline), json!({ "exploit": { "epss": limit } }));
     assert_eq!(story.ask(&on_deploy, gate("0.012")).await.data("Verdict"), "PASS");
     assert!(story.scans.calls("ListFindings").len() >= 3, "60 findings are three of its pages");
+    // on-scan reads once more what was read for the gate.
+    story.drained(pipeline.queue("Scan")).await;
     let pages = story.scans.calls("ListFindings").len();
     let refused = story.ask(&on_deploy, gate("0.0118")).await;
     assert!(refused.reason().contains("CVE-2024-0059") && refused.reason().contains("EPSS 0.0118"), "{}", refused.reason());

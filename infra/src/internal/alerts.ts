@@ -25,7 +25,7 @@ export function checkAlerts(props: AlertProps): void {
 }
 
 function checkThatSomebodyHears(props: AlertProps): void {
-  for (const prop of ['alertOn', 'alertSeverity', 'alertQuietPeriod'] as const) {
+  for (const prop of ['alertOn', 'alertSeverity', 'alertQuietPeriod', 'exemptionWarning'] as const) {
     if (props[prop] !== undefined && props.alertTopic === undefined) {
       throw new Error(`${prop} does nothing without alertTopic: it is about the alerts that go there. Give alertTopic, or leave it out.`);
     }

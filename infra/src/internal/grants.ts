@@ -61,7 +61,11 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
         // Whether anybody scans what a deployment waits for.
         allow('WhetherItIsScannedOnPush', ['ecr:BatchGetRepositoryScanningConfiguration'], watched.arns),
         ...inspectorFindings(),
-        allow('Verdicts', ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'], [verdicts.tableArn]),
+        allow(
+          'Verdicts',
+          ['dynamodb:BatchGetItem', 'dynamodb:ConditionCheckItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
+          [verdicts.tableArn],
+        ),
         whoWaits(requests),
         allow('Deployments', ['dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:Query', 'dynamodb:UpdateItem'], [deployments.tableArn]),
         allow('WhereItRuns', ['dynamodb:Query'], [`${deployments.tableArn}/index/${BY_DIGEST}`]),

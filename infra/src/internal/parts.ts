@@ -83,9 +83,9 @@ export function createParts(scope: Construct, props: PartsProps): Parts {
   const needed: Record<FunctionKey, readonly (keyof typeof variables)[]> = {
     'on-push': everyWriter,
     'on-scan': [...everyWriter, 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'FINDINGS_BUCKET', 'ALERTS', 'ALERT_TOPIC_ARN', 'EVENT_BUS'],
-    // It tells nobody itself; it only has to know that somebody is to be told.
+    // These two tell nobody themselves; they only have to know that somebody is to be told of what they decide.
     'on-deploy': [...everyWriter, 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'FINDINGS_BUCKET', 'ALERT_TOPIC_ARN'],
-    'on-sweep': [...everyWriter, 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SWEEPS', 'DAILY_RESCANS'],
+    'on-sweep': [...everyWriter, 'REQUESTS_TABLE', 'DEPLOYMENTS_TABLE', 'SWEEPS', 'DAILY_RESCANS', 'ALERT_TOPIC_ARN'],
   };
 
   const functions = forEachFunction((key) => {

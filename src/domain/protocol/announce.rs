@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Do, Saw, Why};
-use crate::domain::alert::{self, AlertOn, Alerting, Announced, Audience, KEPT, Live, NoticeKind, Scene, Weighing, weigh};
+use crate::domain::alert::{self, AlertOn, Alerting, Announced, Audience, Live, NoticeKind, Scene, Weighing, weigh};
 use crate::domain::head::Head;
 use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::policy::Policy;
@@ -18,8 +18,12 @@ use crate::domain::scan::Facts;
 const LEASE: SignedDuration = SignedDuration::from_secs(130);
 /// So often a record may change under our hands before the queue has to bring the news again.
 const TRIES: u32 = 5;
+/// After so long what could not be sent to a gate's topic is tried again: as long as SQS delays a message.
+const TRIED_AGAIN: SignedDuration = SignedDuration::from_secs(900);
 /// Of so many tags it is asked whether they still name the image.
-const TAGS: usize = 3;
+const TAGS: usize = 10;
+/// So many indexes are named in a text.
+const INDEXES: usize = 20;
 
 /// The part of a protocol that announces; [`super::scan`] has it run to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,13 +38,15 @@ pub struct Announce {
     facts: Option<Option<Facts>>,
     /// The findings that a gate of the current audience has judged, where nobody has told that audience anything yet.
     judged: Option<Option<Facts>>,
+    judged_at: Timestamp,
     /// The indexes that the image is part of.
     part_of: Option<Vec<Head>>,
     /// Whether one of its tags still names it.
     is_newest: Option<bool>,
     tags: Vec<String>,
-    /// What was sent of the current record's outbox, and until when sending it is ours.
+    /// What was sent of the current record's outbox, what could not be, and until when sending it is ours.
     sent: Vec<String>,
+    tried: Vec<String>,
     lease: Option<Timestamp>,
     conflicts: u32,
     failed: Option<Why>,
@@ -58,6 +64,7 @@ enum At {
     ComingAgain(Audience, Announced),
     Writing(Audience, Announced),
     Sending(Audience, Announced, String),
+    ComingForTheRest(Audience, Announced),
     LettingGo,
     LeftToAnother,
 }
@@ -72,7 +79,7 @@ pub enum Next {
 impl Announce {
     /// `facts`: those that the head refers to, where somebody has them at hand.
     pub fn new(head: Head, lives: Vec<Live>, alerting: Alerting, pipelines: Policy, facts: Option<Facts>) -> Self {
-        let mut audiences = alert::audiences(&alerting, &lives);
+        let mut audiences = alert::audiences(&alerting, &pipelines, &lives);
         audiences.reverse();
         let tags = head.tags.iter().take(TAGS).rev().cloned().collect();
         let facts = facts.filter(|facts| head.valid_result().is_some_and(|result| result.facts == *facts.hash())).map(Some);
@@ -84,10 +91,12 @@ impl Announce {
             audiences,
             facts,
             judged: None,
+            judged_at: Timestamp::MIN,
             part_of: None,
             is_newest: None,
             tags,
             sent: Vec::new(),
+            tried: Vec::new(),
             lease: None,
             conflicts: 0,
             failed: None,
@@ -100,7 +109,7 @@ impl Announce {
     }
 
     fn next_audience(&mut self) -> Next {
-        (self.sent, self.lease, self.conflicts, self.judged) = (Vec::new(), None, 0, None);
+        (self.sent, self.tried, self.lease, self.conflicts, self.judged) = (Vec::new(), Vec::new(), None, 0, None);
         match self.audiences.pop() {
             Some(audience) => self.read(audience),
             None => Next::Over(self.failed.take()),
@@ -130,8 +139,10 @@ impl Announce {
         }
         if announced.version == 0
             && self.judged.is_none()
-            && let Some(judged) = self.scene(now).judged_by_gate(&audience).cloned()
+            && let Some((judged, at)) = self.scene(now).judged_by_gate(&audience)
         {
+            let (judged, at) = (judged.clone(), at);
+            self.judged_at = at;
             let known = self.facts.clone().flatten().filter(|facts| *facts.hash() == judged);
             if known.is_none() {
                 let effect = Do::ReadFacts { repository: self.head.repository.clone(), digest: self.head.digest.clone(), facts: judged };
@@ -142,7 +153,7 @@ impl Announce {
         }
         let mut announced = announced;
         if let Some(Some(judged)) = self.judged.take() {
-            announced.told = self.scene(now).told_by_gate(&audience, &judged);
+            announced.told = self.scene(now).told_by_gate(&audience, &judged, self.judged_at);
             self.judged = Some(None);
         }
         let facts = self.facts.clone().flatten();
@@ -152,7 +163,11 @@ impl Announce {
         }
         // What more has to be known for a text is asked only where there is one.
         let trial = weigh(&self.scene(now), &audience, &announced, facts.as_ref(), true, &[]);
-        let has_news = trial.announced.outbox.len() > announced.outbox.len();
+        if trial.announced == announced {
+            // There is no room for more before what is in the outbox has gone.
+            return self.send(audience, announced, now);
+        }
+        let has_news = trial.come_again.is_some() || trial.announced.outbox != announced.outbox;
         let is_heard_by_tag = audience == Audience::Pipeline && self.alerting.options.on == AlertOn::NewestOfTag && self.lives.is_empty();
         if has_news && self.part_of.is_none() {
             let indexes = self.indexes();
@@ -185,9 +200,10 @@ impl Announce {
     /// Where the image is known to be part of one.
     fn indexes(&self) -> Vec<ImageDigest> {
         let deployed = self.lives.iter().map(|live| &live.of).filter(|of| **of != self.head.digest);
-        let mut indexes: Vec<ImageDigest> = deployed.chain(self.head.parents.iter().take(if self.lives.is_empty() { TAGS } else { 0 })).cloned().collect();
+        let mut indexes: Vec<ImageDigest> = deployed.chain(self.head.parents.iter().filter(|_| self.lives.is_empty())).cloned().collect();
         indexes.sort_unstable();
         indexes.dedup();
+        indexes.truncate(INDEXES);
         indexes
     }
 
@@ -212,12 +228,16 @@ impl Announce {
 
     fn send(&mut self, audience: Audience, mut announced: Announced, now: Timestamp) -> Next {
         let before = announced.outbox.len();
-        announced.outbox.retain(|notice| !self.sent.contains(&notice.id) && now.duration_since(notice.since) < KEPT);
+        announced.outbox.retain(|notice| !self.sent.contains(&notice.id));
+        announced.let_go(now);
         if announced.outbox.len() < before {
             return self.write(audience, announced, now);
         }
-        match (announced.outbox.first().cloned(), announced.lease_until) {
-            (None, _) => self.next_audience(),
+        // One that cannot be sent does not stand in the way of the others.
+        let next = announced.outbox.iter().find(|notice| !self.tried.contains(&notice.id)).cloned();
+        match (next, announced.lease_until) {
+            (None, _) if announced.outbox.is_empty() => self.next_audience(),
+            (None, _) => self.leave(audience, announced, now),
             (Some(notice), Some(until)) if Some(until) == self.lease && until > now => {
                 let message = notice.message.clone();
                 let effect = match &audience {
@@ -235,6 +255,24 @@ impl Announce {
             }
             (Some(_), _) => self.write(audience, announced, now),
         }
+    }
+
+    /// What could not be sent stays in the outbox, and whoever comes next may try at once.
+    fn leave(&mut self, audience: Audience, mut announced: Announced, now: Timestamp) -> Next {
+        if audience == Audience::Pipeline || announced.comes_again_at.is_some_and(|at| at > now) {
+            return self.let_the_lease_go(audience, announced);
+        }
+        announced.comes_again_at = now.checked_add(TRIED_AGAIN).ok();
+        self.at = At::ComingForTheRest(audience, announced);
+        Next::Do(self.again(TRIED_AGAIN))
+    }
+
+    fn let_the_lease_go(&mut self, audience: Audience, mut announced: Announced) -> Next {
+        let expect = announced.version;
+        (announced.version, announced.lease_until) = (expect + 1, None);
+        let (repository, digest, id) = (self.head.repository.clone(), self.head.digest.clone(), audience.id());
+        self.at = At::LettingGo;
+        Next::Do(Do::WriteAnnounced { repository, digest, audience: id, expect, announced: Box::new(announced) })
     }
 
     fn failed(&mut self, why: Why) {
@@ -278,14 +316,15 @@ impl Announce {
                 self.send(audience, announced, now)
             }
             // The others do not suffer from it. It stays in the outbox, and whoever comes next may try at once.
-            (At::Sending(audience, mut announced, _), Saw::Failed(why)) => {
-                self.failed(why);
-                let expect = announced.version;
-                (announced.version, announced.lease_until) = (expect + 1, None);
-                let (repository, digest, id) = (self.head.repository.clone(), self.head.digest.clone(), audience.id());
-                self.at = At::LettingGo;
-                Next::Do(Do::WriteAnnounced { repository, digest, audience: id, expect, announced: Box::new(announced) })
+            (At::Sending(audience, announced, id), Saw::Failed(why)) => {
+                // A gate's topic is its own stack's business: that is no reason to do all of this again. Somebody comes again.
+                if audience == Audience::Pipeline {
+                    self.failed(why);
+                }
+                self.tried.push(id);
+                self.send(audience, announced, now)
             }
+            (At::ComingForTheRest(audience, announced), Saw::Done) => self.let_the_lease_go(audience, announced),
             (At::LettingGo, _) | (At::LeftToAnother, Saw::Done) => self.next_audience(),
             (_, Saw::Failed(why)) => {
                 self.failed(why);

@@ -638,8 +638,9 @@ impl Deploy {
     /// The request is stored: now a timer, then a word to on-scan, then one more look.
     fn set_timer(&mut self, images: Counted, unknown: Vec<ImageDigest>, now: Timestamp) -> Do {
         self.run = Run::Registered;
-        // on-scan is told of these anyway.
-        self.remembered.retain(|digest| !unknown.contains(digest));
+        // Of these on-scan is told too.
+        let mut unknown = unknown;
+        unknown.extend(std::mem::take(&mut self.remembered).into_iter().filter(|digest| !unknown.contains(digest)).collect::<Vec<_>>());
         match timer_after(1, now, self.due) {
             Some(after) => {
                 self.doing = Doing::SendingTimer(images, unknown);
@@ -1326,8 +1327,7 @@ impl Deploy {
             Next::GaveUp(why) => Some(Do::Finish(Outcome::Redeliver(why))),
             Next::Remembered(head) => {
                 if let Doing::Remembering(digest, _) = &self.doing {
-                    // What was read in passing; on-scan reads by itself.
-                    if matches!(self.run, Run::Delivered | Run::Registered) && !self.remembered.contains(digest) {
+                    if !self.remembered.contains(digest) {
                         self.remembered.push(digest.clone());
                     }
                     self.known.heads.insert(digest.clone(), head.map(|head| *head));

@@ -250,7 +250,7 @@ pub enum Do {
     Index {
         repository: Repository,
         digest: ImageDigest,
-        /// The head's, so that an older one changes nothing.
+        /// The head's, where there are no findings to know it by.
         version: u64,
         facts: Option<Facts>,
     },

@@ -146,7 +146,7 @@ impl Scan {
 
     /// At most one reading a batch, none for what is older than the last one, and of bursts one in a while.
     fn reading(&self, now: Timestamp) -> Reading {
-        let read_at = self.head.as_ref().and_then(|head| head.last_read.newest());
+        let read_at = self.head.as_ref().and_then(|head| head.seen_at);
         let is_known = |newest: Timestamp| read_at.is_some_and(|read| read.duration_since(newest) > OUTDATED);
         if self.hints.must_look {
             return Reading::Now;
@@ -181,7 +181,7 @@ impl Scan {
                 self.at = At::Gathering(at);
                 self.look_again(0, at.duration_since(now))
             }
-            Reading::None if self.hints.announce => self.read_deployed(),
+            Reading::None if self.head.is_none() => Do::Finish(Outcome::Done("nothing is recorded of it".to_owned())),
             Reading::None => self.remember(Vec::new(), now),
         }
     }
@@ -248,7 +248,10 @@ impl Scan {
     /// Where the findings that were read are those of the row, they can be found by their ids; and those of a deleted image by
     /// none.
     fn index(&mut self) -> Do {
-        let Some(head) = self.head.as_ref().filter(|_| self.has_looked) else { return self.end() };
+        if !self.has_looked {
+            return if self.hints.announce { self.read_deployed() } else { self.end() };
+        }
+        let Some(head) = self.head.as_ref() else { return self.end() };
         let facts = self.facts.clone().filter(|facts| head.valid_result().is_some_and(|result| result.facts == *facts.hash()));
         if facts.is_none() && head.state() != ScanState::Deleted {
             return self.come_again();
@@ -258,11 +261,11 @@ impl Scan {
         Do::Index { repository: self.repository.clone(), digest: self.digest.clone(), version, facts }
     }
 
-    /// Findings that change while nobody seems to deploy the image may meet a deployment that is just being recorded.
+    /// Findings that change may meet a deployment that is just being recorded.
     fn come_again(&mut self) -> Do {
         let facts = self.head.as_ref().and_then(Head::valid_result).map(|result| &result.facts);
         let have_changed = self.old_facts.is_some() && facts.is_some() && self.old_facts.as_ref() != facts;
-        if have_changed && self.lives.is_empty() && self.home.is_heard {
+        if have_changed {
             self.at = At::ComingAgain;
             return Do::AnnounceAgain { repository: self.repository.clone(), digest: self.digest.clone(), after: DEPLOYED_BY };
         }
@@ -314,8 +317,8 @@ impl Protocol for Scan {
             (At::Looking, Saw::Answer(answer)) => {
                 let reading = understand(answer);
                 self.facts = reading.facts.clone();
-                self.news.push(News::Scan(reading));
-                self.news.push(News::WasRead { n: self.hints.looked_again, at: now });
+                let was_read = News::WasRead { n: self.hints.looked_again, began_at: reading.read_at, at: now };
+                self.news.extend([News::Scan(reading), was_read]);
                 self.read_deployed()
             }
             (At::Looking, Saw::MoreToRead(from)) => {
