@@ -456,6 +456,11 @@ impl Story {
         }
     }
 
+    /// Where a story may keep a file of its own.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.aws.folder.join(format!("{}-{name}", self.account))
+    }
+
     /// Writes what the functions logged, and every call that was made, into a file. Also for where one cannot wait.
     pub fn keep_logs(&self) -> PathBuf {
         let file = self.aws.folder.join(format!("story-{}.log", self.account));
