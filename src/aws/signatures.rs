@@ -222,29 +222,29 @@ impl Signatures {
         let url = answer.download_url.ok_or("ECR's answer has no address")?;
         may_be_fetched(&url, self.test_origin.as_deref())?;
         let most = usize::try_from(wanted.size).unwrap_or(usize::MAX);
-        timeout(WHOLE, self.get(&url, most)).await.unwrap_or_else(|_| Err(format!("no answer within {} s", WHOLE.as_secs())))
+        timeout(WHOLE, get(&self.http, &url, most)).await.unwrap_or_else(|_| Err(format!("no answer within {} s", WHOLE.as_secs())))
     }
+}
 
-    /// Reads one byte more than `most` at the very most. A redirect is not followed: it would lead to a host that nobody has checked.
-    async fn get(&self, url: &str, most: usize) -> Result<Vec<u8>, String> {
-        let mut request = HttpRequest::new(SdkBody::empty());
-        request.set_method("GET").map_err(|_| "the method is not one".to_owned())?;
-        request.set_uri(url).map_err(|_| "its address is not one".to_owned())?;
-        let response = self.http.call(request).await.map_err(|error| kind_of(&error).to_owned())?;
-        if response.status().as_u16() != 200 {
-            return Err(format!("status {}", response.status().as_u16()));
-        }
-        let (mut body, mut bytes) = (ByteStream::new(response.into_body()), Vec::new());
-        while let Some(part) = body.next().await {
-            bytes.extend_from_slice(&part.map_err(|_| "the connection broke".to_owned())?);
-            if bytes.len() > most {
-                // The comparison with its digest and size will say what this is.
-                bytes.truncate(most.saturating_add(1));
-                break;
-            }
-        }
-        Ok(bytes)
+/// Reads one byte more than `most` at the very most. A redirect is not followed: it would lead to a host that nobody has checked.
+async fn get(http: &SharedHttpConnector, url: &str, most: usize) -> Result<Vec<u8>, String> {
+    let mut request = HttpRequest::new(SdkBody::empty());
+    request.set_method("GET").map_err(|_| "the method is not one".to_owned())?;
+    request.set_uri(url).map_err(|_| "its address is not one".to_owned())?;
+    let response = http.call(request).await.map_err(|error| kind_of(&error).to_owned())?;
+    if response.status().as_u16() != 200 {
+        return Err(format!("status {}", response.status().as_u16()));
     }
+    let (mut body, mut bytes) = (ByteStream::new(response.into_body()), Vec::new());
+    while let Some(part) = body.next().await {
+        bytes.extend_from_slice(&part.map_err(|_| "the connection broke".to_owned())?);
+        if bytes.len() > most {
+            // The comparison with its digest and size will say what this is.
+            bytes.truncate(most.saturating_add(1));
+            break;
+        }
+    }
+    Ok(bytes)
 }
 
 /// What BatchGetImage's answer comes to, manifest by manifest.
@@ -412,6 +412,29 @@ mod tests {
         ] {
             assert!(bad.parse::<KmsKey>().is_err(), "{bad}");
         }
+    }
+
+    /// What `get` makes of an answer that goes on for ever after these lines.
+    async fn got(head: &str) -> Result<Vec<u8>, String> {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let head = format!("HTTP/1.1 {head}\r\n\r\n");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(head.as_bytes());
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        timeout(Duration::from_secs(20), get(&plain_http(CONNECT, WHOLE), &format!("http://{address}/blob"), 10)).await.expect("it does not read for ever")
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_a_signature_has_and_no_redirect_followed() {
+        assert_eq!(got("200 OK").await, Ok(vec![b'x'; 11]));
+        assert_eq!(got("200 OK\r\ncontent-length: 1000000000000").await, Ok(vec![b'x'; 11]));
+        assert_eq!(got("302 Found\r\nlocation: https://example.com/").await, Err("status 302".to_owned()));
+        assert_eq!(got("403 Forbidden").await, Err("status 403".to_owned()));
     }
 
     const TAG: &str = "sha256-1.sig";

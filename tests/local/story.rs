@@ -90,6 +90,10 @@ impl Story {
         aws_sdk_ecr::Client::new(&self.through_plane)
     }
 
+    pub fn kms(&self) -> aws_sdk_kms::Client {
+        aws_sdk_kms::Client::new(&self.direct)
+    }
+
     /// Through the scan plane, as the functions see it.
     pub fn inspector(&self) -> aws_sdk_inspector2::Client {
         aws_sdk_inspector2::Client::new(&self.through_plane)

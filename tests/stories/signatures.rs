@@ -66,24 +66,9 @@ impl Cosign {
         STANDARD.encode(self.key.sign(&SystemRandom::new(), message).expect("a signature").as_ref())
     }
 
-    /// As `cosign sign --key` did until its third version: under a tag. Says the payload's digest.
     async fn sign_classic(&self, story: &Story, image: &Image) -> String {
-        let payload = json!({
-            "critical": { "identity": { "docker-reference": image.repository() }, "image": { "docker-manifest-digest": image.digest() },
-                          "type": "cosign container image signature" },
-            "optional": null,
-        });
-        let payload = payload.to_string();
-        let digest = story.scans.keep_blob(payload.as_bytes());
-        let manifest = json!({
-            "schemaVersion": 2, "mediaType": MANIFEST,
-            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": EMPTY, "size": 2 },
-            "layers": [{ "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": digest, "size": payload.len(),
-                         "annotations": { "dev.cosignproject.cosign/signature": self.sign(payload.as_bytes()) } }],
-        });
-        let tag = format!("{}.sig", image.digest().replace(':', "-"));
-        story.put(image.repository(), Some(&tag), &Manifest::artifact(&manifest)).await;
-        digest
+        let payload = payload(image);
+        put_classic(story, image, &payload, &self.sign(payload.as_bytes())).await
     }
 
     /// As Cosign 3 does: a bundle that refers to the image.
@@ -101,6 +86,28 @@ impl Cosign {
         });
         refer(story, image, "application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.dev.sigstore.bundle.v0.3+json", &bundle.to_string()).await;
     }
+}
+
+fn payload(image: &Image) -> String {
+    let critical = json!({
+        "identity": { "docker-reference": image.repository() }, "image": { "docker-manifest-digest": image.digest() },
+        "type": "cosign container image signature",
+    });
+    json!({ "critical": critical, "optional": null }).to_string()
+}
+
+/// As `cosign sign --key` did until its third version: under a tag. Says the payload's digest.
+async fn put_classic(story: &Story, image: &Image, payload: &str, signature: &str) -> String {
+    let digest = story.scans.keep_blob(payload.as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": EMPTY, "size": 2 },
+        "layers": [{ "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": digest, "size": payload.len(),
+                     "annotations": { "dev.cosignproject.cosign/signature": signature } }],
+    });
+    let tag = format!("{}.sig", image.digest().replace(':', "-"));
+    story.put(image.repository(), Some(&tag), &Manifest::artifact(&manifest)).await;
+    digest
 }
 
 /// Puts something beside an image that refers to it.
@@ -186,24 +193,53 @@ async fn a_bundle_beside_others_that_refer_to_the_image_is_found() {
 }
 
 #[tokio::test]
-async fn a_key_in_kms_is_asked_for_in_its_own_region_and_its_silence_is_no_no() {
+async fn what_a_key_in_kms_signed_is_verified_without_asking_kms_to() {
+    use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
+    let story = Story::new().await;
+    for (n, (spec, how)) in [
+        (KeySpec::EccNistP256, SigningAlgorithmSpec::EcdsaSha256),
+        (KeySpec::EccNistP384, SigningAlgorithmSpec::EcdsaSha384),
+        (KeySpec::EccNistP521, SigningAlgorithmSpec::EcdsaSha512),
+        (KeySpec::Rsa2048, SigningAlgorithmSpec::RsassaPkcs1V15Sha256),
+        (KeySpec::Rsa3072, SigningAlgorithmSpec::RsassaPssSha384),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let key = || async {
+            let made = story.kms().create_key().key_spec(spec.clone()).key_usage(KeyUsageType::SignVerify).send().await.expect("CreateKey");
+            made.key_metadata.and_then(|key| key.arn).expect("an ARN")
+        };
+        let (ours, theirs) = (key().await, key().await);
+        let image = story.push("payments-api", &format!("1.{n}")).await;
+        let payload = payload(&image);
+        let signed = story.kms().sign().key_id(&ours).message_type(MessageType::Raw).signing_algorithm(how).message(payload.as_bytes().to_vec().into());
+        let signature = signed.send().await.expect("Sign").signature.expect("a signature");
+        put_classic(&story, &image, &payload, &STANDARD.encode(signature.as_ref())).await;
+
+        assert_eq!(told(verify(&story, &["--kms", &ours, &by_digest(&image)]).await), is(0, "VERIFIED", &["cosign-classic"]), "{spec:?}");
+        assert_eq!(told(verify(&story, &["--kms", &theirs, &by_digest(&image)]).await), is(2, "NOT_VERIFIED", &["wrong-key"]), "{spec:?}");
+    }
+    assert!(story.scans.calls("Verify").is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_kms_does_not_give_is_not_taken_for_a_wrong_one() {
     let story = Story::new().await;
     let ours = Cosign::new(&story, "ours");
     let image = story.push("payments-api", "1.4.1").await;
     ours.sign_classic(&story, &image).await;
     let arn = format!("arn:aws:kms:{REGION}:{}:key/1234abcd-12ab-34cd-56ef-1234567890ab", story.account);
-    let says = |algorithm: &str| {
-        let answer = json!({ "KeyId": arn, "KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY", "PublicKey": STANDARD.encode(&ours.spki),
-                             "SigningAlgorithms": [algorithm] });
-        story.scans.on("GetPublicKey").meets(Fault::Says(answer.to_string()));
-    };
     let verdict = || async { told(verify(&story, &["--kms", &arn, &by_digest(&image)]).await) };
+    let unknown = is(3, "COULD_NOT_CHECK", &["could-not-check"]);
 
-    says("ECDSA_SHA_256");
-    assert_eq!(verdict().await, is(0, "VERIFIED", &["cosign-classic"]));
-    assert_eq!(story.scans.calls("GetPublicKey")[0].json()["KeyId"], arn.as_str());
-    says("SOMETHING_NEW");
-    assert_eq!(verdict().await, is(3, "COULD_NOT_CHECK", &["could-not-check"]));
+    assert_eq!(verdict().await, unknown, "there is no such key");
     story.scans.on("GetPublicKey").meets(Fault::AccessDenied);
-    assert_eq!(verdict().await, is(3, "COULD_NOT_CHECK", &["could-not-check"]));
+    assert_eq!(verdict().await, unknown);
+    let new = json!({ "KeyId": arn, "KeyUsage": "SIGN_VERIFY", "PublicKey": STANDARD.encode(&ours.spki), "SigningAlgorithms": ["SOMETHING_NEW"] });
+    story.scans.on("GetPublicKey").meets(Fault::Says(new.to_string()));
+    assert_eq!(verdict().await, unknown);
+    // AWS Signer's signature is of another kind than this one.
+    let profile = "arn:aws:signer:eu-west-1:123456789012:/signing-profiles/main";
+    assert_eq!(told(verify(&story, &["--signer-profile", profile, &by_digest(&image)]).await), is(2, "NOT_VERIFIED", &["unsigned"]));
 }
