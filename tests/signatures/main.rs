@@ -4,11 +4,17 @@
 //! Without the folder they are counted as ignored, and everything else runs. `cargo test --test signatures [--] [--ignored] [NAME]`.
 #![forbid(unsafe_code)]
 
+mod cosign;
+mod making;
+mod notation;
+mod pki;
 mod runner;
 mod vectors;
 
 fn main() -> std::process::ExitCode {
     let mut tests = Vec::new();
+    tests.extend(cosign::tests());
+    tests.extend(notation::tests());
     tests.extend(vectors::tests());
     runner::run(tests)
 }
