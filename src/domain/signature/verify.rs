@@ -39,14 +39,11 @@ impl Verification {
         Self { rule: trust.rule, signers }
     }
 
-    /// What has to be asked next, if the answer can still matter.
+    /// What has to be asked next. Where all have to sign, all are asked about, also when one is missing already: whether that
+    /// is forgiven hangs on what the others are.
     pub fn question(&self) -> Option<&RevocationQuestion> {
-        let is_lost = |standing: &Standing| standing.good.is_none() && standing.open.is_empty();
-        let is_decided = match self.rule {
-            Rule::AllOf => self.signers.iter().any(is_lost),
-            Rule::AnyOf => self.signers.iter().any(|standing| standing.good.is_some()),
-        };
-        if is_decided { None } else { self.asking().and_then(|at| self.signers[at].open.front()).map(|(_, question)| question) }
+        let is_kept = self.rule == Rule::AnyOf && self.signers.iter().any(|standing| standing.good.is_some());
+        if is_kept { None } else { self.asking().and_then(|at| self.signers[at].open.front()).map(|(_, question)| question) }
     }
 
     /// The answer to `question`.
