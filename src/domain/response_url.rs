@@ -71,7 +71,7 @@ impl ResponseUrl {
 }
 
 /// The host of a plain https address; `None` where it is at exactly this other origin, which tests alone name.
-pub(crate) fn plain_host<'a>(url: &'a str, test_origin: Option<&str>) -> Result<Option<&'a str>, &'static str> {
+pub fn plain_host<'a>(url: &'a str, test_origin: Option<&str>) -> Result<Option<&'a str>, &'static str> {
     // Clients differ in what they make of such letters, and some read a host behind them that we do not see.
     if !url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
         return Err("it holds letters that no address has");
@@ -98,7 +98,7 @@ pub(crate) fn plain_host<'a>(url: &'a str, test_origin: Option<&str>) -> Result<
 }
 
 /// Whether this host is one of S3's, in any partition. Anybody may have a bucket there.
-pub(crate) fn is_of_s3(host: &str) -> bool {
+pub fn is_of_s3(host: &str) -> bool {
     SUFFIXES.iter().any(|suffix| {
         let Some(labels) = host.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('.')) else { return false };
         labels.split('.').any(|label| label == "s3" || label.starts_with("s3-"))
