@@ -15,12 +15,13 @@ use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
     crate::tests!["notation": every_kind_of_key_signs_in_both_envelopes, the_algorithm_is_the_one_of_the_key, keys_that_notation_does_not_define_are_refused,
+        what_was_signed_cannot_be_exchanged,
         digest_size_and_type_have_to_be_equal, a_root_is_trusted_for_one_scheme, another_root_is_not_trusted, a_self_signed_signer_may_be_the_root,
         what_has_to_be_critical_is, an_unknown_critical_attribute_is_refused, an_unknown_attribute_that_is_not_critical_is_ignored,
         a_header_that_is_there_twice_is_refused, a_header_of_a_wrong_type_is_refused, times_go_with_the_scheme, an_expired_signature_does_not_count,
         certificates_are_judged_at_the_time_that_the_scheme_says, each_rule_of_a_signers_certificate, each_rule_of_an_authoritys_certificate,
         a_chain_is_one_line, certificates_may_be_signed_with_every_sound_algorithm, a_certificate_that_is_none_is_refused,
-        an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
+        an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, a_signer_may_have_the_name_of_its_root, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
 }
 
 fn own(chain: &Chain, scheme: Scheme) -> Signer {
@@ -74,6 +75,24 @@ fn keys_that_notation_does_not_define_are_refused() {
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("Ed25519"));
 }
 
+/// A good signature of the same signer, around another payload or another header.
+fn what_was_signed_cannot_be_exchanged() {
+    let chain = short();
+    let good = Draft::new(&chain, Scheme::X509);
+    let mut other = Draft { payload: target(&Subject::of(b"another", MANIFEST_TYPE)), ..good.clone() };
+    other.set("io.cncf.notary.signingTime", json!("2026-11-24T07:00:00Z"));
+    for part in ["payload", "protected", "signature"] {
+        let (mut jws, other) = (good.jws(&chain.key), other.jws(&chain.key));
+        jws[part] = other[part].clone();
+        assert!(matches!(verify(own(&chain, Scheme::X509), &[as_jws(&jws)]), Err(Reason::Tampered(_))), "{part}");
+    }
+    // By the same authority, and not by this signer.
+    let stranger = Key::p256();
+    for forged in [as_jws(&good.jws(&stranger)), Signature::Cose(good.cose(&stranger).sign(&stranger))] {
+        assert!(matches!(verify(own(&chain, Scheme::X509), &[forged]), Err(Reason::Tampered(_))));
+    }
+}
+
 fn digest_size_and_type_have_to_be_equal() {
     let chain = short();
     let signature = as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key));
@@ -124,7 +143,7 @@ fn another_root_is_not_trusted() {
 
 fn a_self_signed_signer_may_be_the_root() {
     let says = Says { until: time("2033-01-01T00:00:00Z"), ..Says::signer("alone", "alone") };
-    let chain = Chain::of(std::slice::from_ref(&says), vec![Key::p256()]);
+    let chain = Chain::of(&[says], vec![Key::p256()]);
     let signature = as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key));
     assert!(verify(own(&chain, Scheme::X509), &[signature]).is_ok());
     let as_authority = Chain::of(&[Says::authority("alone", "alone")], vec![Key::p256()]);
@@ -426,6 +445,16 @@ fn a_chain_has_an_end() {
         Chain { certificates: vec![Says::signer("web", "Our Root").certify(&key, &root), Says::authority("Our Root", "Our Root").certify(&root, &other)], key };
     let signature = as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key));
     assert!(matches!(verify(own(&chain, Scheme::X509), &[signature]), Err(Reason::Tampered(_))));
+    // It names another issuer, and was signed by itself.
+    let (key, root) = (Key::p256(), Key::p256());
+    let chain =
+        Chain { certificates: vec![Says::signer("web", "Our Root").certify(&key, &root), Says::authority("Our Root", "Another").certify(&root, &root)], key };
+    assert!(malformed(&chain, Scheme::X509, as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key))).contains("did not sign itself"));
+}
+
+/// Self-signed is who signed himself, not who has the name of his issuer.
+fn a_signer_may_have_the_name_of_its_root() {
+    assert_eq!(with_signer(Says::signer("Our Root", "Our Root")), Ok(()));
 }
 
 fn cose_has_one_reading() {
