@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
         a_newer_plugin_is_more_than_we_can_judge, an_authority_that_calls_itself_aws_signer_is_not, a_partition_without_a_root_is_refused,
         another_partitions_signature_does_not_count, its_certificates_may_have_ended, its_envelopes_are_jws_and_vouch_for_their_time,
         all_of_several_signers, any_of_several_signers, one_kind_does_not_hide_the_other, nobody_is_not_everybody, a_flood_of_signatures_is_cut,
-        what_could_not_be_checked_is_never_forgiven, each_reason_has_a_sentence, a_verdict_can_be_kept]
+        what_could_not_be_checked_is_never_forgiven, each_reason_has_a_sentence, a_verdict_can_be_kept, a_verdict_is_kept_under_all_that_could_change_it]
 }
 
 pub fn signer(chain: &Chain) -> Signer {
@@ -403,4 +403,29 @@ fn a_verdict_can_be_kept() {
         let text = serde_json::to_string(&verdict).unwrap();
         assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict, "{text}");
     }
+}
+
+fn a_verdict_is_kept_under_all_that_could_change_it() {
+    let (chain, key) = (Chain::of_aws_signer(), Key::rsa(2048));
+    let of = |rule, signers| Trust::new(rule, signers).unwrap().fingerprint();
+    let kms = |names: &[&str]| Signer::cosign("Cosign", CosignKey::from_kms(&key.spki(), names).unwrap());
+    let root = || vec![Root::from_der(chain.root()).unwrap()];
+    let all = [
+        of(Rule::AllOf, vec![kms(&["RSASSA_PSS_SHA_256"])]),
+        of(Rule::AnyOf, vec![kms(&["RSASSA_PSS_SHA_256"])]),
+        of(Rule::AllOf, vec![kms(&["RSASSA_PSS_SHA_512"])]),
+        of(Rule::AllOf, vec![cosign(&Key::p256())]),
+        of(Rule::AllOf, vec![cosign(&Key::p256())]),
+        of(Rule::AllOf, vec![kms(&["RSASSA_PSS_SHA_256"]), signer(&chain)]),
+        of(Rule::AllOf, vec![signer(&chain)]),
+        of(Rule::AllOf, vec![signer_of(&chain, VERSION)]),
+        of(Rule::AllOf, vec![signer(&Chain::of_aws_signer())]),
+        of(Rule::AllOf, vec![Signer::aws_signer("AWS Signer", "aws-us-gov", &[PROFILE.to_owned()], &root()).unwrap()]),
+        of(Rule::AllOf, vec![Signer::authority("AWS Signer", Scheme::SigningAuthority, root()).unwrap()]),
+        of(Rule::AllOf, vec![Signer::authority("AWS Signer", Scheme::X509, root()).unwrap()]),
+    ];
+    assert!(all.iter().all(Option::is_some));
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+    assert_eq!(of(Rule::AllOf, vec![kms(&["RSASSA_PSS_SHA_256"])]), all[0]);
+    assert_eq!(of(Rule::AllOf, vec![Signer::unknown("KMS", Kind::Cosign, "AccessDenied")]), None);
 }

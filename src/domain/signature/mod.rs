@@ -8,6 +8,7 @@
 //! artifact::read(manifest, digest)     what a signature's manifest asks to be fetched      -> Found, Vec<Wanted>
 //! Wanted::holds(bytes)                 is it what was asked for?                           -> Signature
 //! Trust::new(rule, signers)            who has to have signed: all of them, or any         (trust.rs, key.rs, signer.rs)
+//!   .fingerprint()                     what a verdict may be kept under, beside the digest
 //! Verification::begin(trust, subject, signatures, now)
 //!   .question()                        what AWS Signer has to be asked about revocation    -> Option<&RevocationQuestion>
 //!   .hear(answer)                      its answer, or that there was none

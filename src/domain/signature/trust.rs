@@ -6,10 +6,13 @@ use super::certificate::Certificate;
 use super::key::{CosignKey, pem_blocks};
 use super::notation::Scheme;
 use super::signer::Identities;
+use crate::domain::image::sha256_hex;
 
 /// One deployment names a handful; each costs signature checks for each candidate.
 pub const MOST_SIGNERS: usize = 20;
 const LONGEST_PEM: usize = 64 * 1024;
+/// Counted up when a rule of this module changes, so that no verdict of the old rules is used again.
+const RULES: &str = "v1";
 
 /// The rule that an image has to keep. It always names somebody: "all of nobody" would let everything pass.
 #[derive(Clone, Debug)]
@@ -96,6 +99,18 @@ impl Trust {
             1..=MOST_SIGNERS => Ok(Self { rule, signers }),
             n => Err(BadTrust::TooMany(n)),
         }
+    }
+
+    /// Under what a verdict may be kept and used again: the same digest, and the same word here. Everything is in it that could
+    /// change a verdict, and the names, which verdicts hold. Without one where somebody's key is not known.
+    pub fn fingerprint(&self) -> Option<String> {
+        let signer = |Signer { name, who }: &Signer| match who {
+            Who::Cosign(CosignKey { key, algorithms }) => Some(format!("{name:?} cosign {} {algorithms:?}", key.id)),
+            Who::Notation(Authority { scheme, roots, profiles }) => Some(format!("{name:?} notation {} {roots:?} {profiles:?}", scheme.text())),
+            Who::Unknown { .. } => None,
+        };
+        let signers: Vec<String> = self.signers.iter().map(signer).collect::<Option<_>>()?;
+        Some(sha256_hex(format!("{RULES} {:?}\n{}", self.rule, signers.join("\n")).as_bytes()))
     }
 }
 
