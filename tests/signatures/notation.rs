@@ -2,7 +2,7 @@
 
 use ecr_scan_verifier::domain::image::ImageDigest;
 use ecr_scan_verifier::domain::signature::artifact::Signature;
-use ecr_scan_verifier::domain::signature::certificate::pss_parameters;
+use ecr_scan_verifier::domain::signature::certificate::{Certificate, pss_parameters};
 use ecr_scan_verifier::domain::signature::key::{Algorithm, Hash};
 use ecr_scan_verifier::domain::signature::notation::{Scheme, Subject};
 use ecr_scan_verifier::domain::signature::trust::{BadTrust, Root, Signer};
@@ -10,7 +10,7 @@ use ecr_scan_verifier::domain::signature::verdict::{By, Ended, Format, Reason};
 use serde_json::{Value, json};
 
 use crate::making::{Draft, EXPIRES_AT, MANIFEST_TYPE, SIGNED_AT, as_jws, cbor_bytes, cbor_integer, cbor_text, now, subject, target, verify, verify_of};
-use crate::pki::{Basic, CRL_SIGN, Chain, DIGITAL_SIGNATURE, KEY_CERT_SIGN, Key, Says, extension, oid, pem, seq, time, tlv};
+use crate::pki::{Basic, CRL_SIGN, Chain, DIGITAL_SIGNATURE, KEY_CERT_SIGN, Key, Says, bits, extension, oid, pem, seq, time, tlv};
 use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
@@ -21,7 +21,7 @@ pub fn tests() -> Vec<Test> {
         a_header_that_is_there_twice_is_refused, a_header_of_a_wrong_type_is_refused, times_go_with_the_scheme, an_expired_signature_does_not_count,
         certificates_are_judged_at_the_time_that_the_scheme_says, each_rule_of_a_signers_certificate, each_rule_of_an_authoritys_certificate,
         a_chain_is_one_line, certificates_may_be_signed_with_every_sound_algorithm, a_certificate_that_is_none_is_refused,
-        an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, a_signer_may_have_the_name_of_its_root, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
+        a_certificate_has_one_reading, an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, a_signer_may_have_the_name_of_its_root, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
 }
 
 fn own(chain: &Chain, scheme: Scheme) -> Signer {
@@ -430,6 +430,26 @@ fn a_certificate_that_is_none_is_refused() {
         let says = Says { more: vec![twice], ..Says::signer("web", "Our Root") };
         assert!(matches!(with_signer(says), Err(Reason::Malformed(why)) if why.contains("an extension twice")));
     }
+}
+
+/// A certificate that two readers could read in two ways is none.
+fn a_certificate_has_one_reading() {
+    let says = |after: Vec<u8>| Says { after: vec![after], ..Says::signer("web", "Our Root") };
+    for (after, why) in [
+        (tlv(0xa3, &seq(&[])), "out of order"),
+        (tlv(0xa3, &seq(&[extension("2.5.29.19", true, &seq(&[tlv(1, &[0xff])]))])), "out of order"),
+        (tlv(0x81, &[0, 1]), "out of order"),
+        (tlv(0xa4, &seq(&[])), "does not belong"),
+        (tlv(2, &[1]), "does not belong"),
+    ] {
+        assert!(matches!(with_signer(says(after)), Err(Reason::Malformed(found)) if found.contains(why)), "{why}");
+    }
+    // The algorithm is said twice, and signed once.
+    let chain = short();
+    let good = Certificate::read(&chain.certificates[0]).unwrap();
+    let mut draft = Draft::new(&chain, Scheme::X509);
+    draft.certificates[0] = seq(&[good.tbs.to_vec(), seq(&[oid("1.2.840.10045.4.3.2")]), bits(good.signature)]);
+    assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("two algorithms"));
 }
 
 fn an_extension_that_nobody_knows_is_ignored() {

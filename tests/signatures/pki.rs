@@ -37,7 +37,7 @@ pub fn oid(text: &str) -> Vec<u8> {
     tlv(6, der::asn1::ObjectIdentifier::new_unwrap(text).as_bytes())
 }
 
-fn bits(bytes: &[u8]) -> Vec<u8> {
+pub fn bits(bytes: &[u8]) -> Vec<u8> {
     tlv(3, &[&[0], bytes].concat())
 }
 
@@ -194,6 +194,8 @@ pub struct Says {
     pub extended: Vec<&'static str>,
     /// Whole extensions besides.
     pub more: Vec<Vec<u8>>,
+    /// What follows the extensions, where nothing belongs.
+    pub after: Vec<Vec<u8>>,
     /// In place of what goes with the issuer's key.
     pub signed_with: Option<(Algorithm, Vec<u8>)>,
 }
@@ -221,6 +223,7 @@ impl Says {
             usage: Some((KEY_CERT_SIGN | CRL_SIGN, true)),
             extended: Vec::new(),
             more: Vec::new(),
+            after: Vec::new(),
             signed_with: None,
         }
     }
@@ -266,6 +269,7 @@ impl Says {
         serial[0] = serial[0] & 0x3f | 0x40;
         let mut fields = vec![tlv(0xa0, &[2, 1, self.version]), tlv(2, &serial), algorithm.clone(), name(&self.issuer)];
         fields.extend([seq(&[when(self.from), when(self.until)]), name(&self.subject), key.spki(), tlv(0xa3, &seq(&extensions))]);
+        fields.extend(self.after.iter().cloned());
         let tbs = seq(&fields);
         let signature = by.sign(how, &tbs);
         seq(&[tbs, algorithm, bits(&signature)])

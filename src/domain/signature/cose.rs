@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use super::cbor::{self, Item};
-use super::chain::MOST_CERTIFICATES;
 use super::key::{Algorithm, Hash};
 use super::notation::{AUTHENTIC_TIME, EXPIRY, Envelope, Header, SCHEME, SIGNING_TIME, too_large};
 use super::verdict::Reason;
@@ -30,9 +29,6 @@ pub fn read(envelope: &[u8]) -> Result<Envelope, Reason> {
         _ => None,
     };
     let chain: Vec<Vec<u8>> = chain.ok_or_else(|| malformed("it has no certificates"))?;
-    if chain.len() > MOST_CERTIFICATES {
-        return Err(Reason::Malformed(format!("it has {} certificates, and {MOST_CERTIFICATES} is the most", chain.len())));
-    }
     Ok(Envelope { header: header(members)?, chain, signed: to_be_signed(protected, payload), payload: Some(payload.to_vec()), signature: signature.to_vec() })
 }
 

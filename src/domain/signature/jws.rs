@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::chain::MOST_CERTIFICATES;
 use super::key::{Algorithm, Hash};
 use super::notation::{AUTHENTIC_TIME, EXPIRY, Envelope, Header, SCHEME, SIGNING_TIME, too_large};
 use super::verdict::Reason;
@@ -64,9 +63,6 @@ const MOST_HEADERS: usize = 64;
 pub fn read(envelope: &[u8]) -> Result<Envelope, Reason> {
     too_large(envelope)?;
     let jws: Jws = serde_json::from_slice(envelope).map_err(|error| Reason::Malformed(format!("its envelope is not a JWS: {error}")))?;
-    if jws.header.x5c.len() > MOST_CERTIFICATES {
-        return Err(Reason::Malformed(format!("it has {} certificates, and {MOST_CERTIFICATES} is the most", jws.header.x5c.len())));
-    }
     let malformed = |what: &str, error: &dyn fmt::Display| Reason::Malformed(format!("its {what} cannot be read: {error}"));
     let url = |what: &str, text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|error| malformed(what, &error));
     let chain = jws.header.x5c.iter().map(|text| STANDARD.decode(text).map_err(|error| malformed("certificate", &error))).collect::<Result<_, _>>()?;
