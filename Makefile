@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR := never
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy check-tree test-rules model-deep test-unit build check-binaries infra test-infra lint-templates synth test-stories dist package try-package clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep test-unit build check-binaries infra test-infra lint-templates synth test-stories dist package try-package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -45,6 +45,9 @@ check-tree: ## one TLS, one HTTP, and only licences that go with ours
 
 test-rules: ## the pure part, without the SDK: events, judging, messages, laws, golden files
 	$(STEP) test-rules cargo test --no-default-features --locked
+
+test-signatures: ## signatures alone, each case with what was expected and what came; SIGNATURE_VECTORS=FOLDER for public ones
+	cargo test --no-default-features --locked --test signatures
 
 model-deep: ## the parking protocol with more going wrong at once; takes a while
 	$(STEP) model-deep env MODEL=deep cargo test --release --no-default-features --locked --test model

@@ -127,6 +127,32 @@ enum Command {
         /// The vulnerability's id, exactly as the scanner writes it.
         id: String,
     },
+    /// Is this image signed by those who are named? Its digest is looked at as it is: an index for itself, and not its images.
+    ///
+    /// Signatures of Cosign (with a key) and of Notation (by AWS Signer) are read from ECR, and judged here. Exit code 0: verified. 2:
+    /// not verified. 3: could not check, so it may be signed well or not. 1: could not look.
+    #[cfg(feature = "aws")]
+    VerifySignature {
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// A public key as a PEM file, such as cosign.pub; can be given several times.
+        #[arg(long = "key", value_name = "FILE")]
+        keys: Vec<String>,
+        /// The ARN of a key in KMS that signs with Cosign; can be given several times.
+        #[arg(long = "kms", value_name = "ARN")]
+        kms: Vec<String>,
+        /// The ARN of a signing profile of AWS Signer, or of one version of it; can be given several times.
+        #[arg(long = "signer-profile", value_name = "ARN")]
+        profiles: Vec<String>,
+        /// Root certificates as a PEM file, in the place of AWS Signer's own.
+        #[arg(long = "trusted-root", value_name = "FILE", requires = "profiles")]
+        roots: Vec<String>,
+        /// One of the signers is enough; otherwise all of them have to have signed.
+        #[arg(long)]
+        any: bool,
+        /// REPOSITORY:TAG or REPOSITORY@sha256:..., with or without the registry
+        image: String,
+    },
     /// Which deployments wait for a scan: for what, since when and until when.
     ///
     /// Exit code 0, also when nobody waits. 1: could not look.
@@ -233,6 +259,13 @@ fn run(command: Command) -> Outcome {
         #[cfg(feature = "aws")]
         Command::WhoHas { pipeline, id } => who_has(&pipeline, &id),
         #[cfg(feature = "aws")]
+        Command::VerifySignature { format, keys, kms, profiles, roots, any, image } => {
+            match cli::verify_signature::Asked::read(&image, (&keys, &kms, &profiles, &roots), any, |file| std::fs::read_to_string(file)) {
+                Ok(asked) => verify_signature(&asked, format.into()),
+                Err(error) => Outcome::failed(format!("verify-signature: {error}\n")),
+            }
+        }
+        #[cfg(feature = "aws")]
         Command::BreakGlass { pipeline, stack, reason, minutes, image } => break_glass(&pipeline, &stack, &reason, minutes, &image),
     }
 }
@@ -287,6 +320,18 @@ async fn break_glass(pipeline: &PipelineArgs, stack: &str, reason: &str, minutes
         Err(error) => return Outcome::failed(format!("break-glass: {error}\n")),
     };
     cli::break_glass::break_glass(&connect(pipeline).await, &glass, pipeline.format.into()).await
+}
+
+#[cfg(feature = "aws")]
+#[tokio::main(flavor = "current_thread")]
+async fn verify_signature(asked: &cli::verify_signature::Asked, format: cli::Format) -> Outcome {
+    use ecr_scan_verifier::aws::{config, signatures::Signatures};
+    let config = config().await;
+    let Some(region) = asked.region().or_else(|| config.region().map(|region| region.as_ref())) else {
+        return Outcome::failed("verify-signature: no region is set: set AWS_REGION, or name the image with its registry\n");
+    };
+    let signatures = Signatures::new(&config, region, std::env::var("TEST_DOWNLOAD_ORIGIN").ok());
+    cli::verify_signature::verify_signature(&signatures, asked, region, format).await
 }
 
 #[cfg(feature = "aws")]

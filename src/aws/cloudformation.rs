@@ -9,14 +9,12 @@ use aws_config::SdkConfig;
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudformation::types::{ResourceStatus, Stack, StackStatus};
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use tokio::time::{sleep, timeout};
 
-use super::{missing, why};
+use super::{kind_of, missing, plain_http, why};
 use crate::domain::protocol::Why;
 use crate::domain::request::Answer;
 
@@ -137,13 +135,7 @@ impl Default for Answers {
 
 impl Answers {
     pub fn new() -> Self {
-        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(WHOLE).build();
-        let connector = Connector::builder()
-            .connector_settings(settings)
-            .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build();
-        Self { connector: SharedHttpConnector::new(connector) }
+        Self { connector: plain_http(CONNECT, WHOLE) }
     }
 
     /// PUTs the answer. A redirect is not followed: it would hand the answer, and the stack's fate, to somebody else.
@@ -173,17 +165,7 @@ impl Answers {
         request.set_uri(response_url).map_err(|_| "the ResponseURL is not a URL".to_owned())?;
         request.headers_mut().insert("content-length", answer.as_str().len().to_string());
         let call = timeout(WHOLE, self.connector.call(request)).await.map_err(|_| format!("no answer within {} s", WHOLE.as_secs()))?;
-        // The error's own text may hold the address; its kind says enough.
-        let response = call.map_err(|error| {
-            let kind = if error.is_timeout() {
-                "timeout"
-            } else if error.is_io() {
-                "connection failed"
-            } else {
-                "the request failed"
-            };
-            kind.to_owned()
-        })?;
+        let response = call.map_err(|error| kind_of(&error).to_owned())?;
         Ok(response.status().as_u16())
     }
 }

@@ -12,6 +12,7 @@ pub mod inspector;
 pub mod outputs;
 pub mod queue;
 pub mod requests;
+pub mod signatures;
 pub mod verdicts;
 pub mod walks;
 
@@ -24,6 +25,8 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use jiff::Timestamp;
 
 use crate::domain::alert::{AlertOptions, Alerting};
@@ -169,6 +172,28 @@ pub async fn config() -> SdkConfig {
         .timeout_config(TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_attempt_timeout(Duration::from_secs(10)).build())
         .load()
         .await
+}
+
+/// For addresses that were signed in advance: no retries, no redirects, nothing signed or added.
+fn plain_http(connect: Duration, read: Duration) -> SharedHttpConnector {
+    let settings = HttpConnectorSettings::builder().connect_timeout(connect).read_timeout(read).build();
+    let connector = aws_smithy_http_client::Connector::builder()
+        .connector_settings(settings)
+        .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build();
+    SharedHttpConnector::new(connector)
+}
+
+/// The error's own text may hold the address; its kind says enough.
+fn kind_of(error: &ConnectorError) -> &'static str {
+    if error.is_timeout() {
+        "timeout"
+    } else if error.is_io() {
+        "connection failed"
+    } else {
+        "the request failed"
+    }
 }
 
 /// What was tried, and what happened: AWS's code and message, or what kept the call from arriving.

@@ -65,7 +65,7 @@ pub fn question(image: &str, wanted: &Wanted) -> Result<Value, String> {
 }
 
 /// Account and region of `ACCOUNT.dkr.ecr.REGION.amazonaws.com/...`.
-fn registry(image: &str) -> Option<(&str, &str)> {
+pub(super) fn registry(image: &str) -> Option<(&str, &str)> {
     let (host, _) = image.split_once('/')?;
     let (account, rest) = host.split_once(".dkr.ecr")?;
     // A registry of FIPS is the same registry.

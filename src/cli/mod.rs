@@ -12,6 +12,7 @@ pub mod history;
 pub mod judge;
 pub mod named;
 pub mod read_event;
+pub mod verify_signature;
 #[cfg(feature = "aws")]
 pub mod waiters;
 #[cfg(feature = "aws")]

@@ -73,6 +73,14 @@ impl ImageRef {
     pub fn parse(text: &str) -> Result<Self, BadDigest> {
         if text.starts_with("sha256:") { text.parse().map(Self::Digest) } else { Ok(Self::Tag(text.to_owned())) }
     }
+
+    /// The image in this repository, as people write it.
+    pub fn of(&self, repository: &str) -> String {
+        match self {
+            Self::Tag(tag) => format!("{repository}:{tag}"),
+            Self::Digest(digest) => format!("{repository}@{digest}"),
+        }
+    }
 }
 
 impl TryFrom<String> for ImageRef {

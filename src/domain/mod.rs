@@ -18,4 +18,5 @@ pub mod protocol;
 pub mod request;
 pub mod response_url;
 pub mod scan;
+pub mod signature;
 pub mod walk;

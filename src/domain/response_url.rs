@@ -47,33 +47,10 @@ impl ResponseUrl {
 
     /// Whether an answer may be sent here: to CloudFormation's bucket in S3 by https, or to exactly this other origin.
     pub fn check(&self, test_origin: Option<&str>) -> Result<(), BadResponseUrl> {
-        let url = self.0.as_str();
-        // Clients differ in what they make of such letters, and some read a host behind them that we do not see.
-        if !url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
-            return Err(BadResponseUrl::NotPlain("it holds letters that no address has"));
+        match plain_host(&self.0, test_origin).map_err(BadResponseUrl::NotPlain)? {
+            Some(host) if !takes_answers(host) => Err(BadResponseUrl::ForeignHost),
+            _ => Ok(()),
         }
-        let (scheme, rest) = after_scheme(url).ok_or(BadResponseUrl::NotPlain("it names no host"))?;
-        let authority = authority(rest);
-        if test_origin.is_some_and(|origin| origin == format!("{scheme}://{authority}")) {
-            return Ok(());
-        }
-        if scheme != "https" {
-            return Err(BadResponseUrl::NotPlain("it is not https"));
-        }
-        if authority.contains('@') {
-            return Err(BadResponseUrl::NotPlain("it holds a user name"));
-        }
-        if url.contains('#') {
-            return Err(BadResponseUrl::NotPlain("it holds a fragment"));
-        }
-        let host = authority.strip_suffix(":443").unwrap_or(authority);
-        if host.contains(':') {
-            return Err(BadResponseUrl::NotPlain("it names a port of its own"));
-        }
-        if !takes_answers(host) {
-            return Err(BadResponseUrl::ForeignHost);
-        }
-        Ok(())
     }
 
     /// Whether it leads to CloudFormation's bucket of another region than `region`: there CloudFormation has asked nothing of us.
@@ -91,6 +68,41 @@ impl ResponseUrl {
             Timestamp::from_second(expires.checked_sub(VALID_S)?).ok()
         })
     }
+}
+
+/// The host of a plain https address; `None` where it is at exactly this other origin, which tests alone name.
+pub fn plain_host<'a>(url: &'a str, test_origin: Option<&str>) -> Result<Option<&'a str>, &'static str> {
+    // Clients differ in what they make of such letters, and some read a host behind them that we do not see.
+    if !url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
+        return Err("it holds letters that no address has");
+    }
+    let (scheme, rest) = after_scheme(url).ok_or("it names no host")?;
+    let authority = authority(rest);
+    if test_origin.is_some_and(|origin| origin == format!("{scheme}://{authority}")) {
+        return Ok(None);
+    }
+    if scheme != "https" {
+        return Err("it is not https");
+    }
+    if authority.contains('@') {
+        return Err("it holds a user name");
+    }
+    if url.contains('#') {
+        return Err("it holds a fragment");
+    }
+    let host = authority.strip_suffix(":443").unwrap_or(authority);
+    if host.contains(':') {
+        return Err("it names a port of its own");
+    }
+    Ok(Some(host))
+}
+
+/// Whether this host is one of S3's, in any partition. Anybody may have a bucket there.
+pub fn is_of_s3(host: &str) -> bool {
+    SUFFIXES.iter().any(|suffix| {
+        let Some(labels) = host.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('.')) else { return false };
+        labels.split('.').any(|label| label == "s3" || label.starts_with("s3-"))
+    })
 }
 
 /// `20260314T092653Z`.

@@ -62,6 +62,11 @@ impl Manifest {
         Self { text: body.to_string(), kind: INDEX, artifact: "", platform: json!({}), about: None }
     }
 
+    /// A signature, an SBOM: any manifest that is no image.
+    pub fn artifact(body: &Value) -> Self {
+        Self { text: body.to_string(), kind: MANIFEST, artifact: "", platform: json!({}), about: None }
+    }
+
     pub fn digest(&self) -> String {
         digest_of(&self.text)
     }

@@ -25,6 +25,8 @@ const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 /// DescribeImages' `imageIds`.
 const LARGEST_LIST: usize = 100;
+/// ListImageReferrers' `maxResults`.
+const REFERRERS_PAGE: usize = 50;
 /// ListFindings' list: at most 25, whatever `maxResults` says.
 const INSPECTOR_PAGE: usize = 25;
 
@@ -92,6 +94,8 @@ struct State {
     calls: Vec<Call>,
     /// Whose the keys are that STS has given out.
     sessions: HashMap<String, String>,
+    /// What GetDownloadUrlForLayer leads to, by account and digest. Not always what the digest says.
+    blobs: HashMap<(String, String), Bytes>,
     /// The reports that Inspector is to write, by their ids: how often it was asked after one, and what was wanted.
     exports: HashMap<String, (u32, Value)>,
 }
@@ -161,6 +165,11 @@ impl ScanPlane {
         if arrived.path() == "/_plane/request" {
             self.state().answers.asked(Asked::new(arrived.json()));
             return Reply::Answer(answer(200, &json!({})));
+        }
+        if let Some(blob) = arrived.path().strip_prefix("/_plane/blob/") {
+            let name = blob.split_once('/').map(|(account, digest)| (account.to_owned(), digest.to_owned())).unwrap_or_default();
+            let found = self.state().blobs.get(&name).cloned();
+            return Reply::Answer(found.map_or_else(|| arrived.error(404, "NoSuchKey", "There is no such blob"), |blob| Response::new(Full::new(blob))));
         }
         if arrived.operation == "PutAnswer" {
             arrived.service = "answer".to_owned();
@@ -259,6 +268,8 @@ impl ScanPlane {
                 None => return http.pass_on(arrived, self.upstream()).await,
             },
             ("ecr", "BatchGetImage") => ecr.batch_get_image().await,
+            ("ecr", "ListImageReferrers") => ecr.list_image_referrers().await,
+            ("ecr", "GetDownloadUrlForLayer") => ecr.download_url(),
             ("ecr", "DescribeImages") => ecr.describe_images().await,
             ("ecr", "StartImageScan") => ecr.start_image_scan().await,
             ("ecr", "DescribeImageScanFindings") => return ecr.describe_image_scan_findings().await,
@@ -509,6 +520,49 @@ impl Ecr<'_> {
         if accepted { Ok(image) } else { Err(not_found) }
     }
 
+    /// Those manifests that name the digest as their subject. Whether there is such an image is nobody's question.
+    async fn list_image_referrers(&self) -> Refused {
+        let body = self.arrived.json();
+        let most = body["maxResults"].as_u64().map_or(REFERRERS_PAGE, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let Some(subject) = body["subjectId"]["imageDigest"].as_str().filter(|digest| is_digest(digest) && (1..=REFERRERS_PAGE).contains(&most)) else {
+            return self.refuse("InvalidParameterException", "a digest, and at most 50 results");
+        };
+        let images = match self.images().await {
+            Ok(images) => images,
+            Err(refused) => return refused,
+        };
+        let mut referrers = Vec::new();
+        for image in images {
+            let read = self.call("BatchGetImage", &json!({ "repositoryName": self.repository(), "imageIds": [{ "imageDigest": image.digest }] })).await;
+            let text = read.ok().and_then(|read| read["images"][0]["imageManifest"].as_str().map(str::to_owned)).unwrap_or_default();
+            let manifest: Value = serde_json::from_str(&text).unwrap_or_default();
+            if manifest["subject"]["digest"] == subject {
+                let of_config = &manifest["config"]["mediaType"];
+                let kind = if manifest["artifactType"].is_string() { &manifest["artifactType"] } else { of_config };
+                referrers.push(json!({
+                    "digest": image.digest, "mediaType": image.kind, "artifactType": kind, "size": text.len(),
+                    "annotations": manifest["annotations"], "artifactStatus": "ACTIVE",
+                }));
+            }
+        }
+        let from: usize = body["nextToken"].as_str().and_then(|token| token.parse().ok()).unwrap_or_default();
+        let to = (from + most).min(referrers.len());
+        let mut page = json!({ "referrers": referrers.get(from..to).unwrap_or_default() });
+        if to < referrers.len() {
+            page["nextToken"] = json!(to.to_string());
+        }
+        answer(200, &page)
+    }
+
+    fn download_url(&self) -> Refused {
+        let digest = self.arrived.json()["layerDigest"].as_str().unwrap_or_default().to_owned();
+        if !self.plane.state().blobs.contains_key(&(self.arrived.account.clone(), digest.clone())) {
+            return self.refuse("LayersNotFoundException", &format!("The layer with digest '{digest}' does not exist within the repository"));
+        }
+        let url = format!("{}/_plane/blob/{}/{digest}", self.plane.origin(), self.arrived.account);
+        answer(200, &json!({ "downloadUrl": url, "layerDigest": digest }))
+    }
+
     async fn describe_images(&self) -> Refused {
         let body = self.arrived.json();
         let images = match self.images().await {
@@ -748,6 +802,18 @@ impl Scans {
 
     pub fn pushed_at(&self, image: &Scanned, at: Timestamp) {
         self.script(image, |script| script.pushed_at = Some(at));
+    }
+
+    /// Keeps a blob under its digest; says the digest.
+    pub fn keep_blob(&self, content: &[u8]) -> String {
+        let digest = ecr_scan_verifier::domain::image::ImageDigest::of(content).to_string();
+        self.give_for_blob(&digest, content);
+        digest
+    }
+
+    /// What is given out for a blob from now on, whatever its digest says.
+    pub fn give_for_blob(&self, digest: &str, content: &[u8]) {
+        self.plane.state().blobs.insert((self.account.clone(), digest.to_owned()), Bytes::copy_from_slice(content));
     }
 
     /// From now on messages that a function delays, and those it puts back, come after a second. What it asked for is in `calls`.

@@ -90,6 +90,10 @@ impl Story {
         aws_sdk_ecr::Client::new(&self.through_plane)
     }
 
+    pub fn kms(&self) -> aws_sdk_kms::Client {
+        aws_sdk_kms::Client::new(&self.direct)
+    }
+
     /// Through the scan plane, as the functions see it.
     pub fn inspector(&self) -> aws_sdk_inspector2::Client {
         aws_sdk_inspector2::Client::new(&self.through_plane)
@@ -454,6 +458,11 @@ impl Story {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Where a story may keep a file of its own.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.aws.folder.join(format!("{}-{name}", self.account))
     }
 
     /// Writes what the functions logged, and every call that was made, into a file. Also for where one cannot wait.

@@ -243,3 +243,38 @@ fn a_person_reads_what_blocks_and_why() {
         assert!(stdout.lines().any(|found| found == line), "{line}\nis not in\n{stdout}");
     }
 }
+
+#[cfg(feature = "aws")]
+#[test]
+fn who_is_to_have_signed_is_named_well_or_nobody_is_asked() {
+    let file = |name: &str, text: &str| {
+        let file = std::env::temp_dir().join(format!("ecr-scan-verifier-{}-{name}", std::process::id()));
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let (private, empty) = (file("cosign.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), file("empty.pem", ""));
+    let profile = "arn:aws:signer:eu-west-1:123456789012:/signing-profiles/main";
+    for (arguments, says) in [
+        (vec!["app:1"], "nobody is named whose signature would count: give --key, --kms or --signer-profile"),
+        (vec!["--signer-profile", profile, &format!("sha256:{}", "0".repeat(64))], "names no repository"),
+        (vec!["--signer-profile", profile, "app"], "neither tag nor digest"),
+        (vec!["--key", "no-such-file.pub", "app:1"], "cannot read no-such-file.pub"),
+        (vec!["--key", &private, "app:1"], "it is a private key (`PRIVATE KEY`)"),
+        (vec!["--kms", "alias/cosign", "app:1"], "`alias/cosign` is no ARN of a KMS key: expected arn:PARTITION:kms:REGION:ACCOUNT:key/ID"),
+        (vec!["--signer-profile", profile, "--trusted-root", &empty, "app:1"], "it holds no certificate"),
+        (vec!["--trusted-root", &empty, "--kms", "arn:aws:kms:eu-west-1:123456789012:key/1", "app:1"], "--signer-profile <ARN>"),
+        (vec!["--signer-profile", "*", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app:1"], "anybody who may use AWS Signer would do"),
+        (vec!["--signer-profile", "main", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app:1"], "has no ARN of a signing profile (main)"),
+        (
+            vec!["--signer-profile", profile, "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/app:1"],
+            "no root certificate of AWS Signer is known for the partition `aws-cn`",
+        ),
+    ] {
+        let (exit, stdout, stderr) = run(&[&["verify-signature"], arguments.as_slice()].concat(), "");
+        assert_eq!((exit, stdout.as_str()), (1, ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(says), "{arguments:?}: {stderr}");
+    }
+    for file in [private, empty] {
+        let _ = std::fs::remove_file(file);
+    }
+}

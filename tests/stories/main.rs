@@ -15,6 +15,7 @@ mod package;
 mod parking;
 mod permissions;
 mod scenarios;
+mod signatures;
 mod spine;
 mod stand_in;
 mod sweep;

@@ -1,0 +1,501 @@
+//! What signs an image: its signatures out of ECR, keys out of KMS, and AWS Signer's word on revocation.
+//!
+//! It finds and fetches; what any of it is worth, `domain::signature` says. Nothing that arrives is believed: every manifest and
+//! blob is compared with its digest, is small, and comes from S3. Where something could not be had, a signature says so in its
+//! place, so that "we could not look" never reads as "unsigned".
+//!
+//! IAM: `ecr:BatchGetImage` (ListImageReferrers asks for it too, and has no action of its own) and `ecr:GetDownloadUrlForLayer` on
+//! the repository; `kms:GetPublicKey` on each key; `signer:GetRevocationStatus` on `*`. Blobs come from addresses that ECR signed in advance.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use aws_config::{Region, SdkConfig};
+use aws_sdk_ecr::Client;
+use aws_sdk_ecr::types::{Image, ImageFailure, ImageIdentifier, ImageReferrer, SubjectIdentifier};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use super::{kind_of, missing, plain_http, why};
+use crate::domain::image::{ImageDigest, ImageRef, Repository};
+use crate::domain::protocol::Why;
+use crate::domain::response_url::{is_of_s3, plain_host};
+use crate::domain::signature::artifact::{self, Found, FoundBy, Signature, Wanted};
+use crate::domain::signature::bundle;
+use crate::domain::signature::key::CosignKey;
+use crate::domain::signature::notation::{ARTIFACT, Subject};
+use crate::domain::signature::signer::{RevocationAnswer, RevocationQuestion};
+use crate::domain::signature::trust::{Kind, Trust};
+use crate::domain::signature::verdict::{Reason, Verdict};
+use crate::domain::signature::verify::Verification;
+
+/// ListImageReferrers gives no more in a page.
+const PAGE: i32 = 50;
+/// So many pages are read: whoever may push can make more.
+const PAGES: usize = 20;
+/// BatchGetImage takes 100 images, and one of them is Cosign's tag.
+const MOST_REFERRERS: usize = 99;
+/// Always all of them: ECR would pick an image of an index by itself, or convert a manifest, and its digest would be another.
+const ACCEPTED: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+const CONNECT: Duration = Duration::from_secs(2);
+const WHOLE: Duration = Duration::from_secs(8);
+/// For all blobs of an image together.
+const ALL_BLOBS: Duration = Duration::from_secs(60);
+
+pub struct Signatures {
+    ecr: Client,
+    signer: aws_sdk_signerdata::Client,
+    config: SdkConfig,
+    http: SharedHttpConnector,
+    /// The one origin, besides S3, from which a blob may come. Tests alone set it.
+    test_origin: Option<String>,
+}
+
+/// An image, and all that may be a signature of it.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    pub subject: Subject,
+    pub signatures: Vec<Signature>,
+}
+
+impl Signatures {
+    /// `region`: of the registry.
+    pub fn new(config: &SdkConfig, region: &str, test_origin: Option<String>) -> Self {
+        let config = in_region(config, region);
+        Self { ecr: Client::new(&config), signer: aws_sdk_signerdata::Client::new(&config), http: plain_http(CONNECT, WHOLE), config, test_origin }
+    }
+
+    /// The image that is named, and its signatures. `None`: there is no such image.
+    pub async fn of(&self, repository: &Repository, image: &ImageRef) -> Result<Option<Gathered>, Why> {
+        let Some(subject) = self.subject(repository, image).await? else { return Ok(None) };
+        let (referrers, left_out) = self.referrers(repository, &subject.digest).await?;
+        let mut signatures = self.signatures(repository, &subject.digest, &referrers).await?;
+        if left_out > 0 {
+            let why = format!("more than {MOST_REFERRERS} manifests refer to the image, and the others were not looked at");
+            signatures.push(unusable(None, why));
+        }
+        Ok(Some(Gathered { subject, signatures }))
+    }
+
+    /// Judges what was gathered, and asks AWS Signer what it has to be asked.
+    pub async fn verify(&self, trust: &Trust, image: &Gathered, now: Timestamp) -> Verdict {
+        let mut verification = Verification::begin(trust, &image.subject, &image.signatures, now);
+        while let Some(question) = verification.question().cloned() {
+            verification.hear(self.revocation(&question).await);
+        }
+        verification.verdict()
+    }
+
+    /// A public key out of KMS, in the region of its ARN.
+    pub async fn kms_key(&self, key: &KmsKey) -> Result<CosignKey, Why> {
+        let attempt = format!("read the public key {}", key.arn);
+        let kms = aws_sdk_kms::Client::new(&in_region(&self.config, &key.region));
+        let answer = kms.get_public_key().key_id(&key.arn).send().await.map_err(|error| why(&attempt, &error))?;
+        let spki = answer.public_key.ok_or_else(|| missing(&attempt, "key"))?;
+        let algorithms: Vec<&str> = answer.signing_algorithms.as_deref().unwrap_or_default().iter().map(|algorithm| algorithm.as_str()).collect();
+        CosignKey::from_kms(spki.as_ref(), &algorithms).map_err(|error| Why::new(format!("could not use the public key {}: {error}", key.arn)))
+    }
+
+    /// Fails closed: no answer, or one without a list, is none.
+    async fn revocation(&self, question: &RevocationQuestion) -> RevocationAnswer {
+        let asked = self
+            .signer
+            .get_revocation_status()
+            .signature_timestamp(aws_smithy_types::DateTime::from_secs(question.signature_timestamp.as_second()))
+            .platform_id(question.platform_id)
+            .profile_version_arn(&question.profile_version_arn)
+            .job_arn(&question.job_arn)
+            .set_certificate_hashes(Some(question.certificate_hashes.clone()))
+            .send()
+            .await;
+        match asked {
+            Ok(answer) => answer.revoked_entities.map_or_else(|| RevocationAnswer::None("its answer has no list".to_owned()), RevocationAnswer::Revoked),
+            Err(error) => RevocationAnswer::None(why("ask AWS Signer", &error).text),
+        }
+    }
+
+    async fn subject(&self, repository: &Repository, image: &ImageRef) -> Result<Option<Subject>, Why> {
+        let id = match image {
+            ImageRef::Tag(tag) => ImageIdentifier::builder().image_tag(tag),
+            ImageRef::Digest(digest) => ImageIdentifier::builder().image_digest(digest.as_str()),
+        };
+        let attempt = format!("read the manifest of {}", image.of(&repository.name));
+        let Some((images, failures)) = self.manifests(repository, vec![id.build()], &attempt).await? else { return Ok(None) };
+        let Some(found) = images.into_iter().next() else {
+            return match failures.first() {
+                Some(failure) if is_not_there(failure) => Ok(None),
+                Some(failure) => Err(Why::new(format!("could not {attempt}: {}", said_of(failure)))),
+                None => Err(missing(&attempt, "image, nor what is wrong with it")),
+            };
+        };
+        let manifest = found.image_manifest.as_deref().ok_or_else(|| missing(&attempt, "manifest"))?;
+        let media_type = found.image_manifest_media_type.as_deref().ok_or_else(|| missing(&attempt, "media type"))?;
+        let subject = Subject::of(manifest.as_bytes(), media_type);
+        let named = match image {
+            ImageRef::Digest(digest) => digest.as_str(),
+            ImageRef::Tag(_) => found.image_id.as_ref().and_then(|id| id.image_digest()).ok_or_else(|| missing(&attempt, "digest"))?,
+        };
+        if subject.digest.as_str() != named {
+            return Err(Why::new(format!("could not {attempt}: the manifest that came has the digest {}, not {named}", subject.digest)));
+        }
+        Ok(Some(subject))
+    }
+
+    /// What refers to the image, what is likely to be a signature first; and how many were left out.
+    async fn referrers(&self, repository: &Repository, digest: &ImageDigest) -> Result<(Vec<ImageReferrer>, usize), Why> {
+        let attempt = format!("list what refers to {}@{digest}", repository.name);
+        let subject = SubjectIdentifier::builder().image_digest(digest.as_str()).build().map_err(|error| Why::new(format!("could not {attempt}: {error}")))?;
+        let (mut all, mut token) = (Vec::new(), None);
+        for _ in 0..PAGES {
+            let request = self.ecr.list_image_referrers().set_registry_id(account(repository)).repository_name(&repository.name);
+            let request = request.subject_id(subject.clone()).max_results(PAGE).set_next_token(token.clone());
+            let page = request.send().await.map_err(|error| why(&attempt, &error))?;
+            all.extend(page.referrers.unwrap_or_default());
+            let next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_some() && next == token {
+                return Err(Why::new(format!("could not {attempt}: its pages lead in a circle")));
+            }
+            token = next;
+            if token.is_none() {
+                break;
+            }
+        }
+        // Older signatures of Notation may come without a type. SBOMs and attestations shall not crowd them out.
+        all.sort_by_key(|referrer| !referrer.artifact_type().is_none_or(|kind| kind.is_empty() || kind == ARTIFACT || kind.starts_with(bundle::MEDIA_TYPES)));
+        let left_out = all.len().saturating_sub(MOST_REFERRERS) + usize::from(token.is_some());
+        all.truncate(MOST_REFERRERS);
+        Ok((all, left_out))
+    }
+
+    async fn signatures(&self, repository: &Repository, digest: &ImageDigest, referrers: &[ImageReferrer]) -> Result<Vec<Signature>, Why> {
+        let attempt = format!("read the signatures of {}@{digest}", repository.name);
+        let tag = cosign_tag(digest);
+        let named = referrers.iter().map(|referrer| ImageIdentifier::builder().image_digest(referrer.digest()).build());
+        let ids = std::iter::once(ImageIdentifier::builder().image_tag(&tag).build()).chain(named).collect();
+        let answer = self.manifests(repository, ids, &attempt).await?;
+        let (images, failures) = answer.ok_or_else(|| Why::new(format!("could not {attempt}: ECR does not know the repository any more")))?;
+        let read: Vec<Read> = sort_out(&tag, referrers, &images, &failures);
+        let (mut signatures, until) = (Vec::new(), Instant::now() + ALL_BLOBS);
+        for read in read {
+            match read {
+                Read::Signature(signature) => signatures.push(signature),
+                Read::Wanted(wanted) => signatures.push(self.fetch(repository, wanted, until).await),
+            }
+        }
+        Ok(signatures)
+    }
+
+    /// `None`: there is no such repository, or the image's name is one that no image has.
+    async fn manifests(&self, repository: &Repository, ids: Vec<ImageIdentifier>, attempt: &str) -> Result<Option<(Vec<Image>, Vec<ImageFailure>)>, Why> {
+        let request = self.ecr.batch_get_image().set_registry_id(account(repository)).repository_name(&repository.name);
+        match request.set_image_ids(Some(ids)).set_accepted_media_types(Some(ACCEPTED.map(str::to_owned).to_vec())).send().await {
+            Ok(answer) => Ok(Some((answer.images.unwrap_or_default(), answer.failures.unwrap_or_default()))),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_repository_not_found_exception() || error.is_invalid_parameter_exception()) => {
+                Ok(None)
+            }
+            Err(error) => Err(why(attempt, &error)),
+        }
+    }
+
+    async fn fetch(&self, repository: &Repository, wanted: Wanted, until: Instant) -> Signature {
+        if Instant::now() >= until {
+            return wanted.could_not_be_fetched(&format!("those before it took {} s", ALL_BLOBS.as_secs()));
+        }
+        match self.blob(repository, &wanted).await {
+            Ok(bytes) => wanted.holds(bytes),
+            Err(reason) => wanted.could_not_be_fetched(&reason),
+        }
+    }
+
+    async fn blob(&self, repository: &Repository, wanted: &Wanted) -> Result<Vec<u8>, String> {
+        let request = self.ecr.get_download_url_for_layer().set_registry_id(account(repository)).repository_name(&repository.name);
+        let answer = request.layer_digest(wanted.digest.as_str()).send().await.map_err(|error| why("ask ECR for its address", &error).text)?;
+        let url = answer.download_url.ok_or("ECR's answer has no address")?;
+        may_be_fetched(&url, self.test_origin.as_deref())?;
+        let most = usize::try_from(wanted.size).unwrap_or(usize::MAX);
+        timeout(WHOLE, get(&self.http, &url, most)).await.unwrap_or_else(|_| Err(format!("no answer within {} s", WHOLE.as_secs())))
+    }
+}
+
+/// Reads one byte more than `most` at the very most. A redirect is not followed: it would lead to a host that nobody has checked.
+async fn get(http: &SharedHttpConnector, url: &str, most: usize) -> Result<Vec<u8>, String> {
+    let mut request = HttpRequest::new(SdkBody::empty());
+    request.set_method("GET").map_err(|_| "the method is not one".to_owned())?;
+    request.set_uri(url).map_err(|_| "its address is not one".to_owned())?;
+    let response = http.call(request).await.map_err(|error| kind_of(&error).to_owned())?;
+    if response.status().as_u16() != 200 {
+        return Err(format!("status {}", response.status().as_u16()));
+    }
+    let (mut body, mut bytes) = (ByteStream::new(response.into_body()), Vec::new());
+    while let Some(part) = body.next().await {
+        bytes.extend_from_slice(&part.map_err(|_| "the connection broke".to_owned())?);
+        if bytes.len() > most {
+            // The comparison with its digest and size will say what this is.
+            bytes.truncate(most.saturating_add(1));
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// What BatchGetImage's answer comes to, manifest by manifest.
+#[derive(Debug)]
+enum Read {
+    Wanted(Wanted),
+    Signature(Signature),
+}
+
+/// Each manifest that was asked for, as what it is. One that did not come and is not simply absent might have been the good one.
+fn sort_out(tag: &str, referrers: &[ImageReferrer], images: &[Image], failures: &[ImageFailure]) -> Vec<Read> {
+    let by_digest: HashMap<&str, &Image> = images.iter().filter_map(|image| Some((image.image_id()?.image_digest()?, image))).collect();
+    let tagged = images.iter().find(|image| image.image_id().and_then(|id| id.image_tag()) == Some(tag));
+    let failed = |is: &dyn Fn(&ImageIdentifier) -> bool| failures.iter().find(|failure| failure.image_id().is_some_and(is));
+    let mut read = Vec::new();
+    match (tagged, failed(&|id| id.image_tag() == Some(tag))) {
+        (Some(image), _) => read.extend(read_one(image, image.image_id().and_then(|id| id.image_digest()).unwrap_or_default(), FoundBy::Tag)),
+        (None, Some(failure)) if is_not_there(failure) => {}
+        (None, Some(failure)) => {
+            read.push(Read::Signature(unusable(Some(Kind::Cosign), format!("the signature {tag} could not be read: {}", said_of(failure)))))
+        }
+        (None, None) => read.push(Read::Signature(unusable(Some(Kind::Cosign), format!("the signature {tag} could not be read: ECR's answer leaves it out")))),
+    }
+    for digest in referrers.iter().map(ImageReferrer::digest) {
+        match by_digest.get(digest) {
+            // Cosign's tag can be on a manifest that also refers to the image.
+            Some(image) if tagged.is_some_and(|tagged| std::ptr::eq(tagged, *image)) => {}
+            Some(image) => read.extend(read_one(image, digest, FoundBy::Referrer)),
+            None => {
+                let said = failed(&|id| id.image_digest() == Some(digest)).map_or_else(|| "ECR's answer leaves it out".to_owned(), said_of);
+                read.push(Read::Signature(unusable(None, format!("{digest:.100} refers to the image and could not be read: {said}"))));
+            }
+        }
+    }
+    read
+}
+
+fn read_one(image: &Image, digest: &str, by: FoundBy) -> Vec<Read> {
+    let kind = if by == FoundBy::Tag { Some(Kind::Cosign) } else { None };
+    let (Ok(digest), Some(manifest)) = (digest.parse::<ImageDigest>(), image.image_manifest()) else {
+        return vec![Read::Signature(unusable(kind, format!("the manifest {digest:.100} came without its digest or its content")))];
+    };
+    match artifact::read(manifest.as_bytes(), &digest, by) {
+        Found::Wanted(wanted) => wanted.into_iter().map(Read::Wanted).collect(),
+        Found::Unusable(signature) => vec![Read::Signature(signature)],
+        Found::NotASignature => Vec::new(),
+    }
+}
+
+fn unusable(kind: Option<Kind>, why: String) -> Signature {
+    Signature::Unusable { kind, reason: Reason::CouldNotCheck(why) }
+}
+
+fn is_not_there(failure: &ImageFailure) -> bool {
+    failure.failure_code().is_some_and(|code| ["ImageNotFound", "InvalidImageTag", "InvalidImageDigest"].contains(&code.as_str()))
+}
+
+fn said_of(failure: &ImageFailure) -> String {
+    format!("{}: {:.200}", failure.failure_code().map_or("no code", |code| code.as_str()), failure.failure_reason().unwrap_or("no reason"))
+}
+
+/// Cosign's classic place for the signatures of a digest.
+fn cosign_tag(digest: &ImageDigest) -> String {
+    format!("{}.sig", digest.as_str().replace(':', "-"))
+}
+
+/// Whether a blob may be fetched from here: from S3 by https, or from exactly this other origin.
+fn may_be_fetched(url: &str, test_origin: Option<&str>) -> Result<(), String> {
+    match plain_host(url, test_origin) {
+        Ok(Some(host)) if !is_of_s3(host) => Err("ECR's address leads to a host that is not S3's, so nothing is fetched from it".to_owned()),
+        Ok(_) => Ok(()),
+        Err(why) => Err(format!("ECR's address is no plain https address ({why}), so nothing is fetched from it")),
+    }
+}
+
+/// Without an account: the registry of whoever asks.
+fn account(repository: &Repository) -> Option<String> {
+    Some(repository.account.clone()).filter(|account| !account.is_empty())
+}
+
+fn in_region(config: &SdkConfig, region: &str) -> SdkConfig {
+    config.clone().into_builder().region(Region::new(region.to_owned())).build()
+}
+
+/// A key in KMS, by its ARN: an id alone does not say in which account and region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsKey {
+    arn: String,
+    region: String,
+}
+
+impl std::str::FromStr for KmsKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        match parts.as_slice() {
+            ["arn", partition, "kms", region, account, resource]
+                if ![partition, region, account].iter().any(|part| part.is_empty())
+                    && ["key/", "alias/"].iter().any(|kind| resource.strip_prefix(kind).is_some_and(|name| !name.is_empty())) =>
+            {
+                Ok(Self { arn: text.to_owned(), region: (*region).to_owned() })
+            }
+            _ => Err(format!("`{text:.200}` is no ARN of a KMS key: expected arn:PARTITION:kms:REGION:ACCOUNT:key/ID, or alias/NAME in the place of key/ID")),
+        }
+    }
+}
+
+impl std::fmt::Display for KmsKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.arn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ecr::types::ImageFailureCode;
+
+    use super::*;
+
+    #[test]
+    fn a_blob_comes_from_s3_by_https_and_from_nowhere_else() {
+        for good in [
+            "https://prod-eu-west-1-starport-layer-bucket.s3.eu-west-1.amazonaws.com/ab/cd?X-Amz-Signature=1",
+            "https://prod-us-east-1-starport-layer-bucket.s3.us-east-1.amazonaws.com:443/ab",
+            "https://s3.cn-north-1.amazonaws.com.cn/bucket/ab",
+            "https://bucket.s3-us-gov-west-1.amazonaws.com/ab",
+        ] {
+            assert_eq!(may_be_fetched(good, None), Ok(()), "{good}");
+        }
+        for bad in [
+            "http://bucket.s3.eu-west-1.amazonaws.com/ab",
+            "https://169.254.169.254/latest/meta-data",
+            "https://example.com/s3.amazonaws.com",
+            "https://bucket.s3.amazonaws.com.example.com/ab",
+            "https://s3amazonaws.com/ab",
+            "https://bucket.s3.amazonaws.com@example.com/ab",
+            "https://bucket.s3.amazonaws.com:8443/ab",
+            "https://abc.execute-api.eu-west-1.amazonaws.com/ab",
+            "https://example.com\\.s3.amazonaws.com/ab",
+            "ab",
+        ] {
+            let refused = may_be_fetched(bad, Some("http://127.0.0.1:1234"));
+            assert!(refused.as_ref().is_err_and(|why| why.contains("nothing is fetched") && !why.contains("/ab")), "{bad}: {refused:?}");
+        }
+        assert_eq!(may_be_fetched("http://127.0.0.1:1234/blob", Some("http://127.0.0.1:1234")), Ok(()));
+        assert!(may_be_fetched("http://127.0.0.1:12345/blob", Some("http://127.0.0.1:1234")).is_err());
+    }
+
+    #[test]
+    fn a_key_in_kms_is_named_by_its_whole_arn() {
+        for good in ["arn:aws:kms:eu-west-1:123456789012:key/1234", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:alias/team/cosign"] {
+            let key: KmsKey = good.parse().unwrap();
+            assert_eq!((key.to_string().as_str(), key.region.as_str()), (good, good.split(':').nth(3).unwrap()));
+        }
+        for bad in [
+            "",
+            "1234",
+            "alias/cosign",
+            "awskms:///arn:aws:kms:eu-west-1:123456789012:key/1234",
+            "arn:aws:kms:eu-west-1:123456789012:key/",
+            "arn:aws:kms::123456789012:key/1234",
+            "arn:aws:kms:eu-west-1:123456789012:grant/1",
+            "arn:aws:s3:eu-west-1:123456789012:key/1234",
+        ] {
+            assert!(bad.parse::<KmsKey>().is_err(), "{bad}");
+        }
+    }
+
+    /// What `get` makes of an answer that goes on for ever after these lines.
+    async fn got(head: &str) -> Result<Vec<u8>, String> {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let head = format!("HTTP/1.1 {head}\r\n\r\n");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(head.as_bytes());
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        timeout(Duration::from_secs(20), get(&plain_http(CONNECT, WHOLE), &format!("http://{address}/blob"), 10)).await.expect("it does not read for ever")
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_a_signature_has_and_no_redirect_followed() {
+        assert_eq!(got("200 OK").await, Ok(vec![b'x'; 11]));
+        assert_eq!(got("200 OK\r\ncontent-length: 1000000000000").await, Ok(vec![b'x'; 11]));
+        assert_eq!(got("302 Found\r\nlocation: https://example.com/").await, Err("status 302".to_owned()));
+        assert_eq!(got("403 Forbidden").await, Err("status 403".to_owned()));
+    }
+
+    const TAG: &str = "sha256-1.sig";
+
+    fn referrer(digest: &ImageDigest) -> ImageReferrer {
+        ImageReferrer::builder().digest(digest.as_str()).media_type("application/vnd.oci.image.manifest.v1+json").size(1).build().unwrap()
+    }
+
+    fn image(id: aws_sdk_ecr::types::builders::ImageIdentifierBuilder, manifest: &str) -> Image {
+        Image::builder().image_id(id.build()).image_manifest(manifest).build()
+    }
+
+    fn failure(id: aws_sdk_ecr::types::builders::ImageIdentifierBuilder, code: ImageFailureCode) -> ImageFailure {
+        ImageFailure::builder().image_id(id.build()).failure_code(code).failure_reason("because").build()
+    }
+
+    fn in_words(read: &[Read]) -> Vec<String> {
+        let say = |read: &Read| match read {
+            Read::Wanted(wanted) => format!("{:?}", wanted.kind()),
+            Read::Signature(Signature::Unusable { kind, reason }) => format!("{kind:?} {}", reason.word()),
+            Read::Signature(other) => panic!("{other:?}"),
+        };
+        read.iter().map(say).collect()
+    }
+
+    #[test]
+    fn what_did_not_come_is_not_taken_for_unsigned() {
+        let id = ImageIdentifier::builder;
+        let sbom =
+            r#"{"config":{"mediaType":"application/vnd.oci.empty.v1+json"},"layers":[{"mediaType":"application/spdx+json","digest":"sha256:1","size":1}]}"#;
+        let notation = format!(
+            r#"{{"artifactType":"{ARTIFACT}","layers":[{{"mediaType":"application/jose+json","digest":"{}","size":9}}]}}"#,
+            ImageDigest::of(b"envelope")
+        );
+        let (sbom_digest, notation_digest) = (ImageDigest::of(sbom.as_bytes()), ImageDigest::of(notation.as_bytes()));
+        let no_tag = || failure(id().image_tag(TAG), ImageFailureCode::ImageNotFound);
+        for (what, referrers, images, failures, expected) in [
+            ("unsigned", vec![], vec![], vec![no_tag()], vec![]),
+            ("the tag is left out", vec![], vec![], vec![], vec!["Some(Cosign) could-not-check"]),
+            ("the tag is denied", vec![], vec![], vec![failure(id().image_tag(TAG), ImageFailureCode::KmsError)], vec!["Some(Cosign) could-not-check"]),
+            ("an SBOM", vec![&sbom_digest], vec![image(id().image_digest(sbom_digest.as_str()), sbom)], vec![no_tag()], vec![]),
+            ("an envelope", vec![&notation_digest], vec![image(id().image_digest(notation_digest.as_str()), &notation)], vec![no_tag()], vec!["Notation"]),
+            ("other content", vec![&notation_digest], vec![image(id().image_digest(notation_digest.as_str()), sbom)], vec![no_tag()], vec!["None tampered"]),
+            ("left out", vec![&notation_digest], vec![image(id().image_digest(sbom_digest.as_str()), sbom)], vec![no_tag()], vec!["None could-not-check"]),
+            (
+                "gone meanwhile",
+                vec![&notation_digest],
+                vec![],
+                vec![no_tag(), failure(id().image_digest(notation_digest.as_str()), ImageFailureCode::ImageNotFound)],
+                vec!["None could-not-check"],
+            ),
+            (
+                "under the tag, and a referrer",
+                vec![&notation_digest],
+                vec![image(id().image_tag(TAG).image_digest(notation_digest.as_str()), &notation)],
+                vec![],
+                vec!["Notation"],
+            ),
+        ] {
+            let referrers: Vec<ImageReferrer> = referrers.into_iter().map(referrer).collect();
+            assert_eq!(in_words(&sort_out(TAG, &referrers, &images, &failures)), expected, "{what}");
+        }
+    }
+}

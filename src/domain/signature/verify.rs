@@ -1,0 +1,166 @@
+//! The whole: the signatures that an image has, against those whose signatures count.
+//!
+//! Every signer looks at every signature of its kind until one is good; a bad one beside it changes nothing, since whoever may
+//! push could put one there. AWS Signer's are good only when it was asked about revocation, which is the one question that
+//! goes out: `question`, `hear`, and again, until there is none; then `verdict`.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use super::artifact::Signature;
+use super::notation::{self, Subject};
+use super::signer::{self, RevocationAnswer, RevocationQuestion};
+use super::trust::{Authority, Rule, Signer, Trust, Who};
+use super::verdict::{By, Format, Reason, Refused, Verdict, Verified};
+use super::{MOST_SIGNATURES, bundle, cose, cosign, jws};
+
+/// A verification that may have something to ask before it is over.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    rule: Rule,
+    signers: Vec<Standing>,
+}
+
+/// How one signer stands.
+#[derive(Clone, Debug)]
+struct Standing {
+    name: String,
+    good: Option<Verified>,
+    /// Good as far as we can tell; AWS Signer has the last word on each.
+    open: VecDeque<(Verified, RevocationQuestion)>,
+    /// The reason that came nearest.
+    reason: Reason,
+}
+
+impl Verification {
+    pub fn begin(trust: &Trust, subject: &Subject, signatures: &[Signature], now: Timestamp) -> Self {
+        let signers = trust.signers.iter().map(|signer| Standing::of(signer, subject, signatures, now)).collect();
+        Self { rule: trust.rule, signers }
+    }
+
+    /// What has to be asked next. Where all have to sign, all are asked about, also when one is missing already: whether that
+    /// is forgiven hangs on what the others are.
+    pub fn question(&self) -> Option<&RevocationQuestion> {
+        let is_kept = self.rule == Rule::AnyOf && self.signers.iter().any(|standing| standing.good.is_some());
+        if is_kept { None } else { self.asking().and_then(|at| self.signers[at].open.front()).map(|(_, question)| question) }
+    }
+
+    /// The answer to `question`.
+    pub fn hear(&mut self, answer: RevocationAnswer) {
+        let Some(at) = self.asking() else { return };
+        let standing = &mut self.signers[at];
+        let Some((verified, _)) = standing.open.pop_front() else { return };
+        match answer.objection() {
+            None => standing.good = Some(verified),
+            Some(reason) => standing.refuse(reason),
+        }
+    }
+
+    fn asking(&self) -> Option<usize> {
+        self.signers.iter().position(|standing| standing.good.is_none() && !standing.open.is_empty())
+    }
+
+    /// What it came to. A question that nobody answered counts as one that could not be asked.
+    pub fn verdict(&self) -> Verdict {
+        let verified: Vec<Verified> = self.signers.iter().filter_map(|standing| standing.good.clone()).collect();
+        let is_kept = match self.rule {
+            Rule::AllOf => verified.len() == self.signers.len(),
+            Rule::AnyOf => !verified.is_empty(),
+        };
+        if is_kept && !verified.is_empty() {
+            return Verdict::Verified(verified);
+        }
+        let missing = self.signers.iter().filter(|standing| standing.good.is_none());
+        Verdict::Refused(missing.map(|standing| Refused { signer: standing.name.clone(), reason: standing.last_reason() }).collect())
+    }
+}
+
+impl Standing {
+    fn of(signer: &Signer, subject: &Subject, signatures: &[Signature], now: Timestamp) -> Self {
+        let others = signatures.iter().filter(|signature| !signature.may_be(signer.kind())).count();
+        let mut standing = Self { name: signer.name.clone(), good: None, open: VecDeque::new(), reason: Reason::Unsigned { others } };
+        if let Who::Unknown { why, .. } = &signer.who {
+            standing.refuse(Reason::CouldNotCheck(format!("{why:.500}")));
+            return standing;
+        }
+        let ours: Vec<&Signature> = signatures.iter().filter(|signature| signature.may_be(signer.kind())).collect();
+        if ours.len() > MOST_SIGNATURES {
+            standing.refuse(Reason::CouldNotCheck(format!("the image has {} signatures, and the first {MOST_SIGNATURES} are looked at", ours.len())));
+        }
+        for signature in ours.into_iter().take(MOST_SIGNATURES) {
+            match judge(signer, subject, signature, now) {
+                Ok((verified, None)) => {
+                    standing.good = Some(verified);
+                    break;
+                }
+                Ok((verified, Some(question))) => standing.open.push_back((verified, question)),
+                Err(reason) => standing.refuse(reason),
+            }
+        }
+        standing
+    }
+
+    fn refuse(&mut self, reason: Reason) {
+        if reason.nearness() > self.reason.nearness() {
+            self.reason = reason;
+        }
+    }
+
+    fn last_reason(&self) -> Reason {
+        if self.open.is_empty() { self.reason.clone() } else { Reason::CouldNotCheck("AWS Signer was not asked whether the signature is revoked".to_owned()) }
+    }
+}
+
+type Good = (Verified, Option<RevocationQuestion>);
+
+fn judge(signer: &Signer, subject: &Subject, signature: &Signature, now: Timestamp) -> Result<Good, Reason> {
+    let unlike = || Reason::Unsigned { others: 1 };
+    match (&signer.who, signature) {
+        (_, Signature::Unusable { reason, .. }) => Err(reason.clone()),
+        (Who::Cosign(key), Signature::Cosign { payload, annotations }) => {
+            cosign::check(key, &subject.digest, payload, annotations)?;
+            Ok((by_key(signer, key, Format::CosignClassic), None))
+        }
+        (Who::Cosign(key), Signature::Bundle(bytes)) => {
+            bundle::check(key, &subject.digest, bytes)?;
+            Ok((by_key(signer, key, Format::CosignBundle), None))
+        }
+        (Who::Notation(authority), Signature::Jws(bytes)) => by_certificate(signer, authority, jws::read(bytes)?, subject, now),
+        // AWS Signer makes none of these, and its plugin refuses them.
+        (Who::Notation(Authority { profiles: Some(_), .. }), Signature::Cose(_)) => {
+            Err(Reason::Unsupported("its envelope is COSE, and AWS Signer's are JWS".to_owned()))
+        }
+        (Who::Notation(authority), Signature::Cose(bytes)) => by_certificate(signer, authority, cose::read(bytes)?, subject, now),
+        (Who::Cosign(_), Signature::Jws(_) | Signature::Cose(_)) | (Who::Notation(_), Signature::Cosign { .. } | Signature::Bundle(_)) => Err(unlike()),
+        (Who::Unknown { why, .. }, _) => Err(Reason::CouldNotCheck(why.clone())),
+    }
+}
+
+fn by_key(signer: &Signer, key: &super::key::CosignKey, format: Format) -> Verified {
+    Verified { signer: signer.name.clone(), by: By::Key(key.key.id.clone()), format, signed_at: None, expires_at: None }
+}
+
+fn by_certificate(signer: &Signer, authority: &Authority, envelope: notation::Envelope, subject: &Subject, now: Timestamp) -> Result<Good, Reason> {
+    let checked = notation::check(envelope, authority.scheme, &authority.roots, &signer::UNDERSTOOD, subject, now)?;
+    let verified = |by| Verified {
+        signer: signer.name.clone(),
+        by,
+        format: Format::Notation(checked.scheme),
+        signed_at: Some(checked.signed_at),
+        expires_at: checked.expires_at,
+    };
+    match &authority.profiles {
+        Some(profiles) => {
+            let (by, question) = signer::check(&checked, profiles)?;
+            Ok((verified(by), Some(question)))
+        }
+        None => {
+            if let Some(name) = signer::needs_a_plugin(&checked) {
+                return Err(Reason::Unsupported(format!("its attribute `{name}` has to be judged by a plugin, which only AWS Signer's signatures have here")));
+            }
+            let leaf = checked.chain.first().map(|der| crate::domain::image::sha256_hex(der)).unwrap_or_default();
+            Ok((verified(By::Certificate(leaf)), None))
+        }
+    }
+}
