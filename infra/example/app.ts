@@ -88,7 +88,7 @@ class GateStack extends Stack {
     // An app decides these when it is written. Here one template serves every story, so they are parameters.
     const gate = verifier.node.findChild(`Gate-${pipelineName}`).node.defaultChild as CfnResource;
     const overridden = {
-      scanType: parameter('ScanType', 'Whose findings decide', 'BASIC', ['BASIC', 'ENHANCED']),
+      scanType: parameter('ScanType', 'Whose findings decide', 'BASIC', ['BASIC', 'ENHANCED', 'SIGNATURE_ONLY']),
       startScan: parameter('StartScan', 'Ask ECR for a scan of an image that has none (false with ENHANCED)', 'true', yesNo),
       severityThreshold: parameter('SeverityThreshold', 'Blocks at or above', 'HIGH'),
       failOnVulnerability: parameter('FailOnVulnerability', 'Fail the deployment when findings block', 'true', yesNo),
@@ -112,6 +112,24 @@ class GateStack extends Stack {
     const platforms = parameter('Platforms', 'The platforms of the image that count, separated by commas; all if empty', '');
     unlessUsual('platforms', '', platforms, Fn.split(',', platforms.valueAsString));
     unlessUsual('maxScanAgeSeconds', '', parameter('MaxScanAgeSeconds', 'How old a scan may be; the usual limit if empty', ''));
+    // One signer, or none: a story gives one of the three.
+    const failOnUnsigned = parameter('FailOnUnsigned', 'Refuse an image that is not signed so', 'true', yesNo).valueAsString;
+    const profiles = parameter('SigningProfiles', 'The signing profiles whose signatures count (Notation), separated by commas', '');
+    const roots = parameter('TrustedRoot', "The root that counts in the place of AWS Signer's, in PEM (with SigningProfiles)", '').valueAsString;
+    const knowsRoot = new CfnCondition(this, 'KnowsRoot', { expression: Fn.conditionNot(Fn.conditionEquals(roots, '')) });
+    const trustedRoots = Fn.conditionIf(knowsRoot.logicalId, [roots], Aws.NO_VALUE);
+    const key = parameter('SigningKeyArn', 'The key in KMS whose signatures count (Cosign)', '');
+    const publicKey = parameter('SigningPublicKey', 'The public key whose signatures count (Cosign), in PEM', '');
+    const signers: [CfnParameter, object][] = [
+      [profiles, { type: 'NOTATION', trustedIdentities: Fn.split(',', profiles.valueAsString), trustedRoots, failOnUnsigned }],
+      [key, { type: 'COSIGN', kmsKeyArn: key.valueAsString, failOnUnsigned }],
+      [publicKey, { type: 'COSIGN', publicKey: publicKey.valueAsString, failOnUnsigned }],
+    ];
+    const chosen = signers.reduceRight<unknown>((otherwise, [given, signer]) => {
+      const isGiven = new CfnCondition(this, `By${given.node.id}`, { expression: Fn.conditionNot(Fn.conditionEquals(given.valueAsString, '')) });
+      return Fn.conditionIf(isGiven.logicalId, signer, otherwise);
+    }, Aws.NO_VALUE);
+    gate.addPropertyOverride('signatureVerification', chosen);
     const serviceTimeout = new CfnParameter(this, 'ServiceTimeout', {
       type: 'Number',
       description: 'How long CloudFormation waits for the answer, in seconds',

@@ -243,6 +243,7 @@ export class EcrScanPipeline extends Construct implements IEcrScanPipeline {
       alertTopic: props.alertTopic,
       alerts: alertsText(stack, props),
       verdictEvents: props.verdictEvents ?? true,
+      checksAnySignature: true,
       sweepsRegistry: true,
       dailyRescans: props.dailyRescans ?? 500,
       breakGlassRole: props.breakGlassRole,

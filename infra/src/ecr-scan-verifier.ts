@@ -1,4 +1,4 @@
-import { CustomResource, Duration, Fn, Token } from 'aws-cdk-lib';
+import { CustomResource, Duration, Fn, Stack, Token } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
@@ -9,6 +9,7 @@ import { IEcrScanPipeline } from './ecr-scan-pipeline';
 import { checkArchitecture } from './internal/binaries';
 import { Waiting, checkBlocked } from './internal/blocking';
 import {
+  checkFindingsMatter,
   checkOnUnscanned,
   checkPipeline,
   checkPlatforms,
@@ -23,13 +24,22 @@ import { ChosenByTheFirst, ImplicitPipeline } from './internal/implicit-pipeline
 import { logGroupName } from './internal/names';
 import { Outputs, bindOutputs, hasAny, needsOf } from './internal/outputs';
 import { blockingProps, checkNeedsOf, checkPolicy, policyTexts } from './internal/policy';
-import { warnOfDefaultLogGroup, warnOfDifferences, warnOfMovableTag, warnOfPolicy, warnOfStrictness, warnOfUnblocked } from './internal/warnings';
+import { grantsForSigners, signaturesText } from './internal/signatures';
+import {
+  warnOfDefaultLogGroup,
+  warnOfDifferences,
+  warnOfMovableTag,
+  warnOfPolicy,
+  warnOfSignatureOnly,
+  warnOfStrictness,
+  warnOfUnblocked,
+} from './internal/warnings';
 import { OnUnscanned } from './on-unscanned';
 import { PolicyOptions } from './policy-options';
 import { ScanConfig } from './scan-config';
 import { ScanLogsOutput } from './scan-logs-output';
 import { Severity } from './severity';
-import { SignatureVerification } from './signature-verification';
+import { SignatureVerification, SignatureVerificationBindOutput } from './signature-verification';
 
 /**
  * Choices for a gate.
@@ -124,6 +134,8 @@ export interface EcrScanVerifierProps extends PolicyOptions {
 
   /**
    * Asks for a signature, before anything is said about findings.
+   *
+   * An image whose signatures could not be looked at is refused, whatever `failOnUnsigned` says.
    *
    * @default - signatures are not looked at
    */
@@ -255,10 +267,13 @@ export class EcrScanVerifier extends Construct {
     checkArchitecture(architecture);
     const timeout = checkedTimeout(props.pollingTimeout ?? Duration.minutes(14));
     const scan = props.scanConfig.bind();
-    checkSignatures(scan.scanType, props.signatureVerification);
+    // Whoever checks signatures is a function of the pipeline; what somebody else's class grants here reaches nobody.
+    const signatures = props.signatureVerification?.bind(new iam.UnknownPrincipal({ resource: this }));
+    checkSignatures(this, scan.scanType, signatures);
     checkSbom(scan);
     checkPolicy(props);
     checkNeedsOf(props, scan.scanType);
+    checkFindingsMatter(props, scan.scanType);
     checkOnUnscanned(props.onUnscanned);
     checkPlatforms(props.platforms);
     const maxScanAgeSeconds = checkedScanAge(props.maxScanAge);
@@ -268,12 +283,16 @@ export class EcrScanVerifier extends Construct {
     }
     const outputs = { scanLogsOutput: props.scanLogsOutput, sbomOutput: scan.sbomOutput, topic: props.vulnsNotificationTopic };
     checkBlocked(this.waiting(props, blocked, outputs));
-    warnOfPolicy(this, props);
     warnOfMovableTag(this, props.repository, imageTag);
-    warnOfUnblocked(this, blocked, props.failOnVulnerability);
+    if (scan.scanType === 'SIGNATURE_ONLY') {
+      warnOfSignatureOnly(this, blocked, props, signatures);
+    } else {
+      warnOfPolicy(this, props);
+      warnOfUnblocked(this, blocked, props.failOnVulnerability, signatures);
+    }
     warnOfStrictness(this, props.strictOutputs === true, outputs);
 
-    const pipeline = props.pipeline ?? this.implicitPipeline(props.repository, { architecture, defaultLogGroup: props.defaultLogGroup });
+    const pipeline = props.pipeline ?? this.implicitPipeline(props, { architecture, defaultLogGroup: props.defaultLogGroup }, signatures);
     if (props.pipeline) {
       warnOfDefaultLogGroup(this, pipeline.pipelineName, props.defaultLogGroup);
     }
@@ -302,7 +321,7 @@ export class EcrScanVerifier extends Construct {
         platforms: props.platforms,
         maxScanAgeSeconds,
         suppressErrorOnRollback: String(props.suppressErrorOnRollback ?? true),
-        signatureVerification: this.signatures(props.signatureVerification),
+        signatureVerification: signatures && signaturesText(signatures),
         ...bound?.properties,
         strictOutputs: props.strictOutputs ? 'true' : undefined,
         defaultLogGroupName: this.defaultLogGroupName(pipeline),
@@ -310,6 +329,8 @@ export class EcrScanVerifier extends Construct {
       },
     });
     gate.node.addDependency(pipeline);
+    // An alias is named by plain text, which makes nobody wait for it.
+    Object.values(props.signatureVerification?._needs() ?? {}).forEach((key) => key && gate.node.addDependency(key));
     if (bound) {
       gate.node.addDependency(bound.role);
     }
@@ -332,10 +353,18 @@ export class EcrScanVerifier extends Construct {
     return Fn.join(`:${imageTag}@`, Fn.split('@', this.imageUri));
   }
 
-  private implicitPipeline(repository: ecr.IRepository, asked: ChosenByTheFirst): IEcrScanPipeline {
+  private implicitPipeline(
+    { repository, signatureVerification }: EcrScanVerifierProps,
+    asked: ChosenByTheFirst,
+    signatures?: SignatureVerificationBindOutput,
+  ): IEcrScanPipeline {
     const pipeline = ImplicitPipeline.of(this, asked);
     warnOfDifferences(this, asked, pipeline.chosen);
     pipeline.listenTo(repository);
+    if (signatureVerification && signatures) {
+      const aliases = signatureVerification._aliases();
+      pipeline.verifySignatures(() => grantsForSigners(Stack.of(this), repository.repositoryArn, signatures, aliases));
+    }
     return pipeline;
   }
 
@@ -344,20 +373,15 @@ export class EcrScanVerifier extends Construct {
     return own?.logGroupName ?? logGroupName(pipeline.pipelineName, 'on-deploy');
   }
 
-  private signatures(verification?: SignatureVerification): object | undefined {
-    // Whoever checks signatures is a function of the pipeline; what somebody else's class grants here reaches nobody.
-    const bound = verification?.bind(new iam.UnknownPrincipal({ resource: this }));
-    return bound && { ...bound, failOnUnsigned: String(bound.failOnUnsigned) };
-  }
-
   private waiting(props: EcrScanVerifierProps, blocked: IConstruct[], outputs: Outputs): Waiting {
     const { repository, pipeline, defaultLogGroup } = props;
+    const keys = props.signatureVerification?._needs();
     return {
       gate: this,
       blocked,
-      needs: { pipeline, repository, ...props.signatureVerification?._needs() },
+      needs: { pipeline, repository, ...keys },
       shared: {
-        ...(pipeline === undefined && { pipeline: { repository, defaultLogGroup } }),
+        ...(pipeline === undefined && { pipeline: { repository, defaultLogGroup, ...keys } }),
         ...(hasAny(outputs) && { [pipeline ? `role for the outputs to pipeline '${pipeline.pipelineName}'` : 'role for outputs']: needsOf(outputs) }),
       },
     };

@@ -79,6 +79,9 @@ export abstract class ScanConfig {
 
   /**
    * No findings decide, only the signature that `signatureVerification` asks for.
+   *
+   * No scan is asked for, waited for or read. What decides about findings is refused beside it, or raises a warning where the
+   * original took it.
    */
   public static signatureOnly(_options: SignatureOnlyConfigOptions = {}): ScanConfig {
     return new FixedScanConfig({ scanType: 'SIGNATURE_ONLY', startScan: false });

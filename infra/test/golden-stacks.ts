@@ -6,7 +6,19 @@ import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as s3 from 'aws-cdk-lib/aws-s3';
 import * as sns from 'aws-cdk-lib/aws-sns';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
-import { AlertOn, EcrScanPipeline, EcrScanVerifier, OnUnscanned, SbomOutput, ScanConfig, ScanLogsLayout, ScanLogsOutput, Severity } from '../src';
+import {
+  AlertOn,
+  EcrScanPipeline,
+  EcrScanVerifier,
+  OnUnscanned,
+  SbomOutput,
+  ScanConfig,
+  ScanLogsLayout,
+  ScanLogsOutput,
+  Severity,
+  SignatureVerification,
+} from '../src';
+import { PROFILE, PUBLIC_KEY, ROOT, signingKey } from './signers';
 import { DIGEST, HOME, newApp } from './support';
 
 /** An account's one pipeline. */
@@ -79,6 +91,26 @@ export function gateWithOutputs(): Stack {
   return stack;
 }
 
+/** A gate for each way to ask for signatures. */
+export function gatesWithSignatures(): Stack {
+  const stack = new Stack(newApp(), 'payments-signed');
+  const pipeline = EcrScanPipeline.fromName(stack, 'Pipeline', 'demo');
+  const repository = ecr.Repository.fromRepositoryName(stack, 'Repository', 'payments-api');
+  const byProfile = SignatureVerification.notation({ trustedIdentities: [PROFILE, `${PROFILE}/Ab12Cd34Ef`] });
+  const byPublicKey = SignatureVerification.cosignPublicKey({ publicKey: PUBLIC_KEY });
+  const byKey = SignatureVerification.cosignKms({ key: signingKey(stack) });
+  const gate = (id: string, signatureVerification: SignatureVerification, scanConfig = ScanConfig.enhanced()): EcrScanVerifier =>
+    new EcrScanVerifier(stack, id, { repository, imageTag: DIGEST, scanConfig, signatureVerification, pipeline });
+  gate('ByProfile', byProfile);
+  gate('ByRoot', SignatureVerification.notation({ trustedIdentities: [PROFILE], trustedRoots: [ROOT] }));
+  gate('ByPublicKey', byPublicKey);
+  gate('ByKey', byKey);
+  gate('ByAll', SignatureVerification.allOf({ signers: [byProfile, byKey] }));
+  gate('ByAny', SignatureVerification.anyOf({ signers: [byPublicKey, byKey], failOnUnsigned: false }));
+  gate('Alone', byPublicKey, ScanConfig.signatureOnly());
+  return stack;
+}
+
 /** The gate whose request is `events/deploy-create.json`. */
 export function sampleGate(): Stack {
   const stack = new Stack(newApp(), 'payments', { env: HOME });
@@ -127,4 +159,13 @@ export function fullPolicyGate(): Stack {
 }
 
 /** All of them, for what looks at every template. */
-export const GOLDEN_STACKS = [explicitPipeline, watchedPipeline, implicitPipeline, encryptedPipeline, gateWithOutputs, sampleGate, fullPolicyGate];
+export const GOLDEN_STACKS = [
+  explicitPipeline,
+  watchedPipeline,
+  implicitPipeline,
+  encryptedPipeline,
+  gateWithOutputs,
+  gatesWithSignatures,
+  sampleGate,
+  fullPolicyGate,
+];

@@ -5,7 +5,7 @@ import { existsSync, readFileSync, writeFileSync } from 'fs';
 import * as path from 'path';
 import { Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
-import { GOLDEN_STACKS, explicitPipeline, fullPolicyGate, gateWithOutputs, implicitPipeline, sampleGate, watchedPipeline } from './golden-stacks';
+import { GOLDEN_STACKS, explicitPipeline, fullPolicyGate, gateWithOutputs, gatesWithSignatures, implicitPipeline, sampleGate, watchedPipeline } from './golden-stacks';
 import { find, plain, readable } from './support';
 
 const INFRA = path.join(__dirname, '..', '..');
@@ -15,6 +15,7 @@ const goldenTemplates: [string, () => Stack][] = [
   ['explicit-pipeline', explicitPipeline],
   ['implicit-pipeline-two-gates', implicitPipeline],
   ['gate-with-outputs', gateWithOutputs],
+  ['gates-with-signatures', gatesWithSignatures],
 ];
 for (const [name, stack] of goldenTemplates) {
   test(`templates/${name}.json is what the construct synthesizes`, () => {

@@ -78,7 +78,7 @@ test('the package exports what the original did, and what is new', () => {
   ];
   const ours = [
     ...['EcrScanPipeline', 'EcrScanPipelineProps', 'IEcrScanPipeline', 'OnUnscanned', 'PolicyOptions', 'Exemption', 'MaxFindings'],
-    ...['ExploitLimits', 'ScanLogsLayout', 'AlarmOptions', 'AlertOn'],
+    ...['ExploitLimits', 'ScanLogsLayout', 'AlarmOptions', 'AlertOn', 'SeveralSignersOptions'],
   ];
   const { types } = JSON.parse(readFileSync(path.join(infra, '.jsii'), 'utf8'));
   assert.deepEqual(Object.values<any>(types).map((type) => type.name).sort(), [...original, ...ours].sort());

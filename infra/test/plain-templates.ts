@@ -36,7 +36,10 @@ const GATE_HEAD = `One gate, without the CDK, and something that it holds back. 
     --parameter-overrides RepositoryName=payments-api ImageTag=1.4.2
 
 Copy the resource Gate into your own template, and let what runs the image depend on it or use its ImageUri. CloudFormation asks
-again only when one of its properties changes. What else it can be told is in README.md under "What blocks"; every value is text.`;
+again only when one of its properties changes. What else it can be told is in README.md under "What blocks"; every value is text.
+For a signature give one of the three signers: SigningPublicKey="$(cat cosign.pub)". For several at once, signatureVerification is
+
+  {type: ALL_OF | ANY_OF, signers: [{type: COSIGN, kmsKeyArn: ...}, {type: NOTATION, trustedIdentities: [...]}], failOnUnsigned: "true"}`;
 
 export function plainPipeline(): string {
   const stack = newStack();
@@ -177,6 +180,7 @@ export function plainGate(): string {
   gate.Properties.scanType = { Ref: 'ScanType' };
   gate.Properties.startScan = { 'Fn::If': ['Basic', 'true', 'false'] };
   gate.Properties.severityThreshold = { Ref: 'SeverityThreshold' };
+  gate.Properties.signatureVerification = signaturesIfChosen();
   return yaml(GATE_HEAD, {
     AWSTemplateFormatVersion: '2010-09-09',
     Description: 'ecr-scan-verifier: one gate, and a parameter that it holds back',
@@ -184,13 +188,73 @@ export function plainGate(): string {
       PipelineName: { ...PIPELINE_NAME, Default: 'main' },
       RepositoryName: { Type: 'String', Description: 'The repository that holds the image' },
       ImageTag: { Type: 'String', Description: 'A tag, or a digest (sha256:...)' },
-      ScanType: { Type: 'String', Description: 'Whose findings decide', AllowedValues: ['BASIC', 'ENHANCED'], Default: 'BASIC' },
+      ScanType: {
+        Type: 'String',
+        Description: 'Whose findings decide; with SIGNATURE_ONLY none do',
+        AllowedValues: ['BASIC', 'ENHANCED', 'SIGNATURE_ONLY'],
+        Default: 'BASIC',
+      },
       SeverityThreshold: { Type: 'String', Description: 'Blocks at this severity and above', AllowedValues: SEVERITIES, Default: 'HIGH' },
+      ...Object.fromEntries(SIGNERS.map(({ parameter: id, ...told }) => [id, { Type: 'String', ...told, Default: '' }])),
+      FailOnUnsigned: { Type: 'String', Description: 'Refuses an image that is not signed so', AllowedValues: YES_NO, Default: 'true' },
     },
-    Conditions: { Basic: { 'Fn::Equals': [{ Ref: 'ScanType' }, 'BASIC'] } },
+    // As the construct refuses them.
+    Rules: {
+      SignaturesAloneNeedASigner: {
+        RuleCondition: { 'Fn::Equals': [{ Ref: 'ScanType' }, 'SIGNATURE_ONLY'] },
+        Assertions: [
+          {
+            Assert: { 'Fn::Or': SIGNERS.map(({ parameter: id }) => unless(id, '')) },
+            AssertDescription: `SIGNATURE_ONLY asks for one of ${SIGNERS.map(({ parameter: id }) => id).join(', ')}`,
+          },
+        ],
+      },
+      OneSignerAtMost: {
+        Assertions: [
+          {
+            Assert: { 'Fn::Or': SIGNERS.map((kept) => ({ 'Fn::And': SIGNERS.filter((other) => other !== kept).map(({ parameter: id }) => ({ 'Fn::Equals': [{ Ref: id }, ''] })) })) },
+            AssertDescription: 'Name one signer: for several of them write signatureVerification yourself',
+          },
+        ],
+      },
+    },
+    Conditions: {
+      Basic: { 'Fn::Equals': [{ Ref: 'ScanType' }, 'BASIC'] },
+      ...Object.fromEntries(SIGNERS.map(({ parameter: id }) => [`By${id}`, unless(id, '')])),
+    },
     Resources,
     Outputs,
   });
+}
+
+/** What a parameter can name: one signer of one kind. */
+const SIGNERS = [
+  {
+    parameter: 'SigningProfileArn',
+    Description: 'Asks for a signature of Notation by this profile of AWS Signer',
+    AllowedPattern: '(arn:aws[a-z-]*:signer:[a-z0-9-]+:[0-9]{12}:/signing-profiles/[A-Za-z0-9_]{2,64}(/[A-Za-z0-9]{10})?)?',
+  },
+  {
+    parameter: 'SigningKeyArn',
+    Description: 'Asks for a signature of Cosign by this key in KMS',
+    AllowedPattern: '(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key/[A-Za-z0-9-]+|alias/[A-Za-z0-9/_-]+))?',
+  },
+  // Whether it can be read the function says. What the pattern is for: a private key never gets in.
+  {
+    parameter: 'SigningPublicKey',
+    Description: 'Asks for a signature of Cosign by this public key, in PEM with its line breaks',
+    AllowedPattern: '(-----BEGIN (RSA )?PUBLIC KEY-----[A-Za-z0-9+/=\\s]+-----END (RSA )?PUBLIC KEY-----\\s*)*',
+  },
+];
+
+function signaturesIfChosen(): Json {
+  const failOnUnsigned = { Ref: 'FailOnUnsigned' };
+  const one: Record<string, Json> = {
+    SigningProfileArn: { type: 'NOTATION', trustedIdentities: [{ Ref: 'SigningProfileArn' }], failOnUnsigned },
+    SigningKeyArn: { type: 'COSIGN', kmsKeyArn: { Ref: 'SigningKeyArn' }, failOnUnsigned },
+    SigningPublicKey: { type: 'COSIGN', publicKey: { Ref: 'SigningPublicKey' }, failOnUnsigned },
+  };
+  return SIGNERS.reduceRight<Json>((otherwise, { parameter: id }) => onlyIf(`By${id}`, one[id], otherwise), { Ref: 'AWS::NoValue' });
 }
 
 function newStack(): Stack {

@@ -5,6 +5,7 @@ import { existsSync, readFileSync, writeFileSync } from 'fs';
 import * as path from 'path';
 import { parse } from 'yaml';
 import { plainGate, plainPipeline } from './plain-templates';
+import { PUBLIC_KEY } from './signers';
 import { find, findAll, plain, readable } from './support';
 
 type Json = any;
@@ -158,7 +159,7 @@ test('the gate asks the pipeline of that name, and all it says is text', () => {
   assert.deepEqual(plain(Properties.ServiceToken), {
     'Fn::Sub': 'arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:ecr-scan-verifier-${PipelineName}-on-deploy',
   });
-  const { ServiceToken, ServiceTimeout, repositoryArn, startScan, ignoreFindings, ...texts } = Properties;
+  const { ServiceToken, ServiceTimeout, repositoryArn, startScan, ignoreFindings, signatureVerification, ...texts } = Properties;
   assert.deepEqual(texts, {
     repositoryName: '{RepositoryName}',
     imageTag: '{ImageTag}',
@@ -168,4 +169,107 @@ test('the gate asks the pipeline of that name, and all it says is text', () => {
     suppressErrorOnRollback: 'true',
     pollingTimeoutSeconds: '840',
   });
+});
+
+describe('the signer of the gate', () => {
+  const template = parse(plainGate());
+  const given = (own: Record<string, string>): Record<string, string> => ({
+    ...Object.fromEntries(Object.entries<Json>(template.Parameters).map(([name, { Default }]) => [name, Default])),
+    ...own,
+  });
+
+  const PROFILE = 'arn:aws:signer:eu-west-1:123456789012:/signing-profiles/release';
+  const KEY = 'arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab';
+  const SIGNERS: [string, string, Json][] = [
+    ['SigningProfileArn', PROFILE, { type: 'NOTATION', trustedIdentities: [PROFILE] }],
+    ['SigningKeyArn', KEY, { type: 'COSIGN', kmsKeyArn: KEY }],
+    ['SigningPublicKey', PUBLIC_KEY, { type: 'COSIGN', publicKey: PUBLIC_KEY }],
+  ];
+  for (const [name, value, expected] of SIGNERS) {
+    test(`${name} says what the construct would`, () => {
+      const parameters = given({ [name]: value, FailOnUnsigned: 'false' });
+      assert.deepEqual(worked(template.Resources.Gate.Properties.signatureVerification, parameters), { ...expected, failOnUnsigned: 'false' });
+      assert.deepEqual(refusals(parameters), []);
+      assert.match(value, pattern(name));
+    });
+  }
+
+  test('is none if none is named', () => {
+    assert.deepEqual(worked(template.Resources.Gate.Properties.signatureVerification, given({})), { Ref: 'AWS::NoValue' });
+    assert.deepEqual(refusals(given({})), []);
+    for (const [name] of SIGNERS) {
+      assert.match('', pattern(name));
+    }
+  });
+
+  test('is never two', () => {
+    for (const [one, first] of SIGNERS) {
+      for (const [other, second] of SIGNERS.filter(([name]) => name !== one)) {
+        assert.deepEqual(refusals(given({ [one]: first, [other]: second })), ['Name one signer: for several of them write signatureVerification yourself']);
+      }
+    }
+  });
+
+  test('has to be named where only signatures decide', () => {
+    const ScanType = 'SIGNATURE_ONLY';
+    assert.deepEqual(refusals(given({ ScanType })), ['SIGNATURE_ONLY asks for one of SigningProfileArn, SigningKeyArn, SigningPublicKey']);
+    assert.deepEqual(refusals(given({ ScanType, SigningKeyArn: KEY })), []);
+  });
+
+  for (const [name, value] of [
+    ['SigningPublicKey', PUBLIC_KEY.replaceAll('PUBLIC', 'PRIVATE')],
+    ['SigningPublicKey', PUBLIC_KEY + PUBLIC_KEY.replaceAll('PUBLIC', 'PRIVATE')],
+    ['SigningPublicKey', 'cosign.pub'],
+    ['SigningKeyArn', 'alias/release'],
+    ['SigningProfileArn', 'release'],
+  ] as const) {
+    test(`${name} takes no ${value.slice(0, 24)}...`, () => assert.doesNotMatch(value, pattern(name)));
+  }
+
+  // CloudFormation's patterns are for the whole value.
+  function pattern(name: string): RegExp {
+    return new RegExp(`^(?:${template.Parameters[name].AllowedPattern})$`);
+  }
+
+  function refusals(parameters: Record<string, string>): string[] {
+    return Object.values<Json>(template.Rules).flatMap(({ RuleCondition, Assertions }) =>
+      RuleCondition && !holds(RuleCondition, parameters)
+        ? []
+        : Assertions.filter((a: Json) => !holds(a.Assert, parameters)).map((a: Json) => a.AssertDescription),
+    );
+  }
+
+  function holds(condition: Json, parameters: Record<string, string>): boolean {
+    const [[name, of]] = Object.entries<Json>(condition) as [[string, Json]];
+    switch (name) {
+      case 'Fn::Equals':
+        return worked(of[0], parameters) === worked(of[1], parameters);
+      case 'Fn::Not':
+        return !holds(of[0], parameters);
+      case 'Fn::Or':
+        return of.some((one: Json) => holds(one, parameters));
+      case 'Fn::And':
+        return of.every((one: Json) => holds(one, parameters));
+      default:
+        throw new Error(`${name} is not expected here`);
+    }
+  }
+
+  /** References and conditions worked out. */
+  function worked(value: Json, parameters: Record<string, string>): Json {
+    if (Array.isArray(value)) {
+      return value.map((inner) => worked(inner, parameters));
+    }
+    if (value === null || typeof value !== 'object') {
+      return value;
+    }
+    if ('Ref' in value) {
+      return parameters[value.Ref] ?? value;
+    }
+    if ('Fn::If' in value) {
+      const [condition, yes, no] = value['Fn::If'];
+      return worked(holds(template.Conditions[condition], parameters) ? yes : no, parameters);
+    }
+    return Object.fromEntries(Object.entries<Json>(value).map(([key, inner]) => [key, worked(inner, parameters)]));
+  }
 });

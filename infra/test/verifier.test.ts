@@ -4,7 +4,6 @@ import { createHash } from 'crypto';
 import { CfnParameter, CfnResource, Duration, Fn, Lazy, NestedStack, Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
-import * as iam from 'aws-cdk-lib/aws-iam';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
@@ -25,8 +24,8 @@ import {
   ScanLogsOutputType,
   Severity,
   SignatureVerification,
-  SignatureVerificationBindOutput,
 } from '../src';
+import { signingKey } from './signers';
 import { ACCOUNT, DIGEST, HOME, REGION, Resource, find, findAll, gateProps, newApp, newStack, permissions, plain, repositoryNamed, resources, warnings } from './support';
 
 /** One gate that asks a shared pipeline, so that its stack holds nothing else. */
@@ -117,60 +116,6 @@ describe('the custom resource', () => {
     const stack = newStack();
     verifier(stack);
     assert.deepEqual(resources(stack).map((r) => r.Type), ['Custom::EcrScanVerifier']);
-  });
-});
-
-describe('signatures', () => {
-  const PROFILE = `arn:aws:signer:${REGION}:${ACCOUNT}:/signing-profiles/release`;
-  const key = (stack: Stack): kms.Key => new kms.Key(stack, 'Signing', { keySpec: kms.KeySpec.ECC_NIST_P256, keyUsage: kms.KeyUsage.SIGN_VERIFY });
-
-  for (const [what, make, expected] of [
-    ['of a signing profile', () => SignatureVerification.notation({ trustedIdentities: [PROFILE] }), { type: 'NOTATION', trustedIdentities: [PROFILE] }],
-    ['of a public key', () => SignatureVerification.cosignPublicKey({ publicKey: '-----BEGIN' }), { type: 'COSIGN', publicKey: '-----BEGIN' }],
-    ['of a key in KMS', (stack: Stack) => SignatureVerification.cosignKms({ key: key(stack) }), { type: 'COSIGN', kmsKeyArn: '{Signing.Arn}' }],
-  ] as [string, (stack: Stack) => SignatureVerification, object][]) {
-    test(`${what} can be asked for`, () => {
-      const stack = newStack();
-      assert.deepEqual(gate({ signatureVerification: make(stack) }, stack).Properties.signatureVerification, { ...expected, failOnUnsigned: 'true' });
-      assert.deepEqual(warnings(stack), []);
-      assert.deepEqual(findAll(resources(stack), 'AWS::IAM::Role'), [], 'nothing is granted by the gate');
-    });
-  }
-
-  test('need not decide about what is unsigned', () => {
-    for (const verification of [
-      SignatureVerification.notation({ trustedIdentities: [PROFILE], failOnUnsigned: false }),
-      SignatureVerification.cosignPublicKey({ publicKey: 'x', failOnUnsigned: false }),
-      SignatureVerification.cosignKms({ key: key(newStack()), failOnUnsigned: false }),
-    ]) {
-      assert.equal(verification.bind(new iam.AnyPrincipal()).failOnUnsigned, false);
-    }
-    assert.equal(gate({ signatureVerification: SignatureVerification.cosignPublicKey({ publicKey: 'x', failOnUnsigned: false }) }).Properties.signatureVerification.failOnUnsigned, 'false');
-  });
-
-  test('of no profile at all are refused', () => {
-    assert.throws(() => SignatureVerification.notation({ trustedIdentities: [] }), {
-      message: 'trustedIdentities must contain at least one signing profile ARN.',
-    });
-  });
-
-  test('can be all that is asked for, if they are asked for', () => {
-    const scanConfig = ScanConfig.signatureOnly();
-    assert.throws(() => gate({ scanConfig }), { message: 'ScanConfig.signatureOnly() requires signatureVerification to be specified.' });
-    const { Properties } = gate({ scanConfig, signatureVerification: SignatureVerification.cosignPublicKey({ publicKey: 'x' }) });
-    assert.deepEqual([Properties.scanType, Properties.startScan], ['SIGNATURE_ONLY', 'false']);
-  });
-
-  test('of somebody else travel too; what that grants reaches nobody, and a warning says so', () => {
-    class Own extends SignatureVerification {
-      public override bind(grantee: iam.IGrantable): SignatureVerificationBindOutput {
-        iam.Grant.addToPrincipal({ grantee, actions: ['kms:Verify'], resourceArns: ['*'] });
-        return { type: 'OWN', failOnUnsigned: true };
-      }
-    }
-    const stack = newStack();
-    assert.deepEqual(gate({ signatureVerification: new Own() }, stack).Properties.signatureVerification, { type: 'OWN', failOnUnsigned: 'true' });
-    assert.match(warnings(stack).join(), /kms:Verify/);
   });
 });
 
@@ -815,7 +760,7 @@ describe('blockConstructs', () => {
       'key of the bucket of sbomOutput',
       (in_: Construct, beside: Construct) => sbom(new s3.Bucket(beside, 'Bucket', { encryptionKey: new kms.Key(in_, 'Needed') }), new kms.Key(beside, 'Key')),
     ],
-    ['key of signatureVerification', (in_: Construct) => ({ signatureVerification: SignatureVerification.cosignKms({ key: new kms.Key(in_, 'Needed') }) })],
+    ['key of signatureVerification', (in_: Construct) => ({ signatureVerification: SignatureVerification.cosignKms({ key: signingKey(in_, 'Needed') }) })],
     ['repository', (in_: Construct) => ({ repository: new ecr.Repository(in_, 'Needed') })],
   ] as [string, (in_: Construct, beside: Construct) => Partial<EcrScanVerifierProps>][]) {
     test(`a construct that contains the ${what} is refused, one beside it is not`, () => {

@@ -3,9 +3,11 @@ import { Arn, ArnFormat, Duration, Stack, Token, Tokenization } from 'aws-cdk-li
 import * as ecr from 'aws-cdk-lib/aws-ecr';
 import { Construct } from 'constructs';
 import { IEcrScanPipeline } from '../ecr-scan-pipeline';
+import { EcrScanVerifierProps } from '../ecr-scan-verifier';
 import { OnUnscanned } from '../on-unscanned';
 import { ScanConfigBindOutput } from '../scan-config';
-import { SignatureVerification } from '../signature-verification';
+import { SignatureVerificationBindOutput } from '../signature-verification';
+import { checkPartitions } from './signatures';
 
 /** CloudFormation waits for an answer for 3600 s; the last two minutes belong to the answer itself. */
 const LONGEST_WAIT = 3480;
@@ -110,9 +112,29 @@ export function checkPipeline(scope: Construct, pipeline: IEcrScanPipeline): voi
   }
 }
 
-export function checkSignatures(scanType: string, signatureVerification?: SignatureVerification): void {
+export function checkSignatures(scope: Construct, scanType: string, signatureVerification?: SignatureVerificationBindOutput): void {
   if (scanType === 'SIGNATURE_ONLY' && signatureVerification === undefined) {
     throw new Error('ScanConfig.signatureOnly() requires signatureVerification to be specified.');
+  }
+  if (signatureVerification) {
+    checkPartitions(scope, signatureVerification);
+  }
+}
+
+/** What decides about findings decides nothing where none are read. (What the original took there only raises a warning.) */
+export function checkFindingsMatter(props: EcrScanVerifierProps, scanType: string): void {
+  if (scanType !== 'SIGNATURE_ONLY') {
+    return;
+  }
+  const { severityThreshold, onUnscanned, maxScanAge, exemptions, ignoreUnfixed, maxFindings, blockAlways, graceDays, exploit } = props;
+  const about = { severityThreshold, onUnscanned, maxScanAge, exemptions, ignoreUnfixed, maxFindings, blockAlways, graceDays, exploit };
+  for (const [prop, value] of Object.entries(about)) {
+    const isSaid = value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0);
+    if (isSaid) {
+      throw new Error(
+        `${prop} cannot work with ScanConfig.signatureOnly(): no scan is looked at, so no finding would ever block. Use ScanConfig.basic() or ScanConfig.enhanced() together with signatureVerification, or leave it out.`,
+      );
+    }
   }
 }
 

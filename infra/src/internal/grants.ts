@@ -10,6 +10,7 @@ import { keyUse } from './encryption';
 import { FunctionKey, defaultBusArn, outputsRolesArn } from './names';
 import { keyOf } from './outputs';
 import { Lanes } from './queues';
+import { grantsForAnySigner } from './signatures';
 import { BY_DIGEST, HEADS_BY_REPOSITORY, LIVE, OPEN_BY_DUE, Tables } from './tables';
 import { Watched } from './watched';
 
@@ -29,6 +30,8 @@ export interface Things {
   readonly alertTopic?: sns.ITopic;
   /** Whether verdicts are announced on the default bus. */
   readonly verdictEvents: boolean;
+  /** Whether signatures may be asked for of whomever; else each gate brings what its own signers need. */
+  readonly checksAnySignature: boolean;
   /** Whether the daily sweep looks for images in all repositories that are watched, or only at what is deployed. */
   readonly sweepsRegistry: boolean;
 }
@@ -38,6 +41,7 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
   const { verdicts, requests, deployments } = tables;
   const use = (...services: string[]): iam.PolicyStatement[] =>
     things.encryptionKey ? [keyUse(stack, things.encryptionKey, services)] : [];
+  const signatures = things.checksAnySignature ? grantsForAnySigner(stack, watched.arns) : [];
 
   switch (key) {
     case 'on-push':
@@ -61,6 +65,7 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
         // Whether anybody scans what a deployment waits for.
         allow('WhetherItIsScannedOnPush', ['ecr:BatchGetRepositoryScanningConfiguration'], watched.arns),
         ...inspectorFindings(),
+        ...signatures,
         allow(
           'Verdicts',
           ['dynamodb:BatchGetItem', 'dynamodb:ConditionCheckItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],
@@ -83,6 +88,7 @@ export function grantsOf(stack: Stack, key: FunctionKey, things: Things): iam.Po
         allow('Images', ['ecr:BatchGetImage', 'ecr:DescribeImageScanFindings'], watched.arns),
         ...scanningConfiguration(),
         ...inspectorFindings(),
+        ...signatures,
         allow(
           'Verdicts',
           ['dynamodb:BatchGetItem', 'dynamodb:GetItem', 'dynamodb:PutItem', 'dynamodb:UpdateItem'],

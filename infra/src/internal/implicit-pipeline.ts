@@ -2,6 +2,7 @@
 // the gates name, and goes with the stack.
 import { RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as ecr from 'aws-cdk-lib/aws-ecr';
+import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
@@ -35,13 +36,14 @@ export class ImplicitPipeline extends Construct implements IEcrScanPipeline {
   public readonly pipelineName: string;
   public readonly onDeployFunctionArn: string;
   private readonly repositories: NamedRepositories;
+  private readonly whoVerifies: lambda.Function[];
 
   private constructor(stack: Stack, public readonly chosen: ChosenByTheFirst) {
     super(stack, ID);
     this.pipelineName = implicitPipelineName(stack);
     this.onDeployFunctionArn = functionArn(stack, this.pipelineName, 'on-deploy');
     this.repositories = new NamedRepositories(stack);
-    createParts(this, {
+    const { functions } = createParts(this, {
       pipelineName: this.pipelineName,
       ...chosen,
       watched: this.repositories,
@@ -49,6 +51,7 @@ export class ImplicitPipeline extends Construct implements IEcrScanPipeline {
       stacksArn: stacksArn(stack, 'own'),
       alerts: alertsText(stack, {}), // the topics of the gates are told
       verdictEvents: false,
+      checksAnySignature: false,
       sweepsRegistry: false,
       dailyRescans: DAILY_RESCANS,
       removalPolicy: RemovalPolicy.DESTROY,
@@ -56,9 +59,15 @@ export class ImplicitPipeline extends Construct implements IEcrScanPipeline {
       // stack's creation failed, when it is still empty.
       bucketRemovalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
+    this.whoVerifies = [functions['on-deploy'], functions['on-scan']];
   }
 
   public listenTo(repository: ecr.IRepository): void {
     this.repositories.add(repository);
+  }
+
+  /** The gates of a stack are known, so their signers' keys are the only ones that are read. */
+  public verifySignatures(grants: () => iam.PolicyStatement[]): void {
+    this.whoVerifies.forEach((verifier) => grants().forEach((statement) => verifier.addToRolePolicy(statement)));
   }
 }

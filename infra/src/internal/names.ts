@@ -69,6 +69,11 @@ export function outputsRolesArn(stack: Stack): string {
   return stack.formatArn({ service: 'iam', region: '', resource: 'role', resourceName: `${PREFIX}/*` });
 }
 
+/** Every KMS key: gates may trust a key of another account or region. */
+export function anyKeyArn(stack: Stack): string {
+  return stack.formatArn({ service: 'kms', region: '*', account: '*', resource: 'key', resourceName: '*' });
+}
+
 /** The bus that AWS's own events come by, and where verdicts are announced. */
 export function defaultBusArn(stack: Stack): string {
   return stack.formatArn({ service: 'events', resource: 'event-bus', resourceName: DEFAULT_BUS });

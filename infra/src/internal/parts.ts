@@ -31,6 +31,8 @@ export interface PartsProps {
   /** What is told, as on-scan reads it. */
   readonly alerts: string;
   readonly verdictEvents: boolean;
+  /** Whether signatures may be asked for of whomever; else each gate brings what its own signers need. */
+  readonly checksAnySignature: boolean;
   /** Whether the daily sweep looks for images in all repositories that are watched, or only at what is deployed. */
   readonly sweepsRegistry: boolean;
   /** How many deployed images are scanned again in a day. */

@@ -4,7 +4,9 @@ import * as ecr from 'aws-cdk-lib/aws-ecr';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import { IConstruct } from 'constructs';
+import { EcrScanVerifierProps } from '../ecr-scan-verifier';
 import { Exemption } from '../policy-options';
+import { SignatureVerificationBindOutput } from '../signature-verification';
 import { isoDay } from './exemptions';
 import { isDigest } from './images';
 import { ChosenByTheFirst } from './implicit-pipeline';
@@ -91,11 +93,34 @@ export function warnOfDefaultLogGroup(scope: IConstruct, pipelineName: string, l
   }
 }
 
-export function warnOfUnblocked(scope: IConstruct, blocked: IConstruct[], failOnVulnerability?: boolean): void {
+export function warnOfUnblocked(scope: IConstruct, blocked: IConstruct[], failOnVulnerability?: boolean, signatures?: SignatureVerificationBindOutput): void {
   if (blocked.length > 0 && failOnVulnerability === false) {
+    const signed = signatures?.failOnUnsigned ? ' and that is signed' : '';
     Annotations.of(scope).addWarningV2(
       '@ecr-scan-verifier:blockConstructsWithoutFailing',
-      "blockConstructs waits for the gate, but no finding keeps it back: with failOnVulnerability: false the gate lets every image through whose scan is complete. Leave out failOnVulnerability to have findings keep it back.",
+      `blockConstructs waits for the gate, but no finding keeps it back: with failOnVulnerability: false the gate lets every image through whose scan is complete${signed}. Leave out failOnVulnerability to have findings keep it back.`,
+    );
+  }
+}
+
+/** Where only signatures decide. The original took all of these. */
+export function warnOfSignatureOnly(
+  scope: IConstruct,
+  blocked: IConstruct[],
+  { severity, ignoreFindings, failOnVulnerability }: EcrScanVerifierProps,
+  signatures?: SignatureVerificationBindOutput,
+): void {
+  const idle = Object.entries({ severity, ignoreFindings, failOnVulnerability }).filter(([, value]) => value !== undefined).map(([prop]) => prop);
+  if (idle.length > 0) {
+    Annotations.of(scope).addWarningV2(
+      '@ecr-scan-verifier:findingsNotLookedAt',
+      `${idle.join(', ')} decide${idle.length === 1 ? 's' : ''} about findings, and with ScanConfig.signatureOnly() none are looked at. Leave out what has no effect, or use ScanConfig.basic() or ScanConfig.enhanced() together with signatureVerification.`,
+    );
+  }
+  if (blocked.length > 0 && signatures?.failOnUnsigned === false) {
+    Annotations.of(scope).addWarningV2(
+      '@ecr-scan-verifier:blockConstructsWithoutFailing',
+      'blockConstructs waits for the gate, but neither findings nor a missing signature keep it back: with ScanConfig.signatureOnly() and failOnUnsigned: false the gate lets every image through whose signatures could be looked at. Leave out failOnUnsigned to have it keep back what is not signed.',
     );
   }
 }
