@@ -391,6 +391,7 @@ fn decision(item: &HashMap<String, AttributeValue>) -> Decision {
         policy: None,
         // A form that a later version writes is left out: the rest is worth reading.
         known: text(item, "known").and_then(|known| serde_json::from_str(&known).ok()).unwrap_or_default(),
+        signed: text(item, "signed").and_then(|signed| serde_json::from_str(&signed).ok()),
         outputs: text(item, "outputs").and_then(|outputs| serde_json::from_str(&outputs).ok()),
     }
 }

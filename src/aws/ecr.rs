@@ -70,7 +70,7 @@ impl Ecr {
         };
         match manifest {
             Manifest::Image => Ok(Resolved::Image(digest)),
-            Manifest::NotAnImage(media_type) => Ok(Resolved::NotAnImage(digest, media_type)),
+            Manifest::NotAnImage(media_type, subject) => Ok(Resolved::NotAnImage(digest, media_type, subject)),
             Manifest::Index(entries) => Ok(match self.images_of_index(repository, entries).await? {
                 Ok(children) => Resolved::Index(digest, children),
                 Err(why) => Resolved::Unusable(why),

@@ -115,6 +115,8 @@ pub struct Aws {
     pub answers: cloudformation::Answers,
     /// Only where they are written.
     pub outputs: Option<Box<dyn outputs::PutsOut>>,
+    /// Only where they are verified.
+    pub signatures: Option<Box<dyn signatures::Verifies>>,
 }
 
 impl Aws {
@@ -125,6 +127,13 @@ impl Aws {
     /// For the function that writes what gates want written.
     pub fn with_outputs(mut self) -> Self {
         self.outputs = Some(Box::new(outputs::Outputs::new(&self.config, &self.settings)));
+        self
+    }
+
+    /// For the functions that decide about deployments.
+    pub fn with_signatures(mut self) -> Self {
+        let region = self.config.region().map(ToString::to_string).unwrap_or_default();
+        self.signatures = Some(Box::new(signatures::Signatures::new(&self.config, &region, self.settings.test_answer_origin.clone())));
         self
     }
 
@@ -141,6 +150,7 @@ impl Aws {
             stacks: cloudformation::Stacks::new(config),
             answers: cloudformation::Answers::new(),
             outputs: None,
+            signatures: None,
             config: config.clone(),
             role_may_be_fresh: AtomicBool::new(false),
             settings,

@@ -548,6 +548,9 @@ impl Requests {
         if !record.known.is_empty() {
             set("known", serde_json::to_string(&record.known).expect("texts and numbers are JSON"));
         }
+        if let Some(signed) = &record.signed {
+            set("signed", serde_json::to_string(signed).expect("texts are JSON"));
+        }
         item.insert("asked_at".to_owned(), milliseconds(request.asked_at));
         self.deployment(item)
     }

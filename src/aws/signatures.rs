@@ -8,6 +8,7 @@
 //! the repository; `kms:GetPublicKey` on each key; `signer:GetRevocationStatus` on `*`. Blobs come from addresses that ECR signed in advance.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use aws_config::{Region, SdkConfig};
@@ -19,12 +20,15 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use jiff::Timestamp;
 use tokio::time::timeout;
+use tracing::warn;
 
+use super::verdicts::Verdicts;
 use super::{kind_of, missing, plain_http, why};
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::protocol::Why;
 use crate::domain::response_url::{is_of_s3, plain_host};
 use crate::domain::signature::artifact::{self, Found, FoundBy, Signature, Wanted};
+use crate::domain::signature::asked::{Asked, KmsKey, KmsKeys};
 use crate::domain::signature::bundle;
 use crate::domain::signature::key::CosignKey;
 use crate::domain::signature::notation::{ARTIFACT, Subject};
@@ -65,6 +69,48 @@ pub struct Signatures {
 pub struct Gathered {
     pub subject: Subject,
     pub signatures: Vec<Signature>,
+    /// The first thing that AWS refused to give out.
+    refusal: Option<Why>,
+}
+
+/// What decides about deployments verifies. Behind a pointer, so that KMS and Signer are linked into those functions alone.
+pub trait Verifies: Send + Sync {
+    /// What a gate asks for, of one digest; `None`: there is no such image. An error that is denied is for good.
+    fn verdict<'a>(
+        &'a self,
+        kept: &'a Verdicts,
+        repository: &'a Repository,
+        digest: &'a ImageDigest,
+        asked: &'a Asked,
+        now: Timestamp,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<Verdict>, Why>> + Send + 'a>>;
+}
+
+impl Verifies for Signatures {
+    fn verdict<'a>(
+        &'a self,
+        kept: &'a Verdicts,
+        repository: &'a Repository,
+        digest: &'a ImageDigest,
+        asked: &'a Asked,
+        now: Timestamp,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<Verdict>, Why>> + Send + 'a>> {
+        Box::pin(self.find_out(kept, repository, digest, asked, now))
+    }
+}
+
+/// The first thing that AWS refused to say.
+#[derive(Default)]
+struct Refusals(Option<Why>);
+
+impl Refusals {
+    fn note(&mut self, why: Why) -> String {
+        let text = why.text.clone();
+        if why.denied && self.0.is_none() {
+            self.0 = Some(why);
+        }
+        text
+    }
 }
 
 impl Signatures {
@@ -78,40 +124,92 @@ impl Signatures {
     pub async fn of(&self, repository: &Repository, image: &ImageRef) -> Result<Option<Gathered>, Why> {
         let Some(subject) = self.subject(repository, image).await? else { return Ok(None) };
         let (referrers, left_out) = self.referrers(repository, &subject.digest).await?;
-        let mut signatures = self.signatures(repository, &subject.digest, &referrers).await?;
+        let mut refusals = Refusals::default();
+        let mut signatures = self.signatures(repository, &subject.digest, &referrers, &mut refusals).await?;
         if left_out > 0 {
             let why = format!("more than {MOST_REFERRERS} manifests refer to the image, and the others were not looked at");
             signatures.push(unusable(None, why));
         }
-        Ok(Some(Gathered { subject, signatures }))
+        Ok(Some(Gathered { subject, signatures, refusal: refusals.0 }))
+    }
+
+    /// What a gate asks for, of one digest. What was found good before, under the very same trust, is used again, and AWS Signer
+    /// asked anew; all else is fetched and judged, since somebody may have signed meanwhile. `None`: there is no such image.
+    ///
+    /// An error that is denied is for good: whoever could say whether it is signed refuses to, and will again.
+    async fn find_out(&self, kept: &Verdicts, repository: &Repository, digest: &ImageDigest, asked: &Asked, now: Timestamp) -> Result<Option<Verdict>, Why> {
+        let mut refusals = Refusals::default();
+        let mut keys = KmsKeys::new();
+        for key in asked.kms_keys() {
+            keys.insert(key.clone(), self.kms_key(key).await.map_err(|why| refusals.note(why)));
+        }
+        let trust = asked.trust(&repository.partition, &keys).map_err(|error| Why::new(format!("could not use what `signatureVerification` says: {error}")))?;
+        let fingerprint = trust.fingerprint();
+        if let Some(fingerprint) = &fingerprint
+            && let Some(good) = kept.signed(repository, digest, fingerprint).await?
+        {
+            let verification = self.ask(Verification::resume(&trust, &good, now), &mut refusals).await;
+            match verification.verdict() {
+                verdict @ Verdict::Verified(_) => return Ok(Some(verdict)),
+                Verdict::Refused(_) => {}
+            }
+        }
+        let Some(image) = self.of(repository, &ImageRef::Digest(digest.clone())).await? else { return Ok(None) };
+        let verification = self.ask(Verification::begin(&trust, &image.subject, &image.signatures, now), &mut refusals).await;
+        let verdict = verification.verdict();
+        if let Some(why) = refusals.0.or(image.refusal).filter(|_| !verdict.is_forgivable()) {
+            return Err(why);
+        }
+        if let Some(fingerprint) = &fingerprint {
+            // Whoever asks next looks again then.
+            if let Err(why) = kept.keep_signed(repository, digest, fingerprint, &verdict, &verification.good(), now).await {
+                warn!("{}", why.text);
+            }
+        }
+        Ok(Some(verdict))
     }
 
     /// Judges what was gathered, and asks AWS Signer what it has to be asked.
     pub async fn verify(&self, trust: &Trust, image: &Gathered, now: Timestamp) -> Verdict {
-        let mut verification = Verification::begin(trust, &image.subject, &image.signatures, now);
-        while let Some(question) = verification.question().cloned() {
-            verification.hear(self.revocation(&question).await);
-        }
-        verification.verdict()
+        self.ask(Verification::begin(trust, &image.subject, &image.signatures, now), &mut Refusals::default()).await.verdict()
     }
 
-    /// A public key out of KMS, in the region of its ARN.
+    async fn ask(&self, mut verification: Verification, refusals: &mut Refusals) -> Verification {
+        while let Some(question) = verification.question().cloned() {
+            verification.hear(self.revocation(&question, refusals).await);
+        }
+        verification
+    }
+
+    /// A public key out of KMS, in the region of its ARN. What KMS says of the key itself is for good: that it does not exist, is
+    /// disabled, or is one that signs nothing we know.
     pub async fn kms_key(&self, key: &KmsKey) -> Result<CosignKey, Why> {
-        let attempt = format!("read the public key {}", key.arn);
-        let kms = aws_sdk_kms::Client::new(&in_region(&self.config, &key.region));
-        let answer = kms.get_public_key().key_id(&key.arn).send().await.map_err(|error| why(&attempt, &error))?;
+        let attempt = format!("read the public key {key}");
+        let kms = aws_sdk_kms::Client::new(&in_region(&self.config, key.region()));
+        let answer = kms.get_public_key().key_id(key.arn()).send().await.map_err(|error| {
+            let is_for_good = error.as_service_error().is_some_and(|error| {
+                error.is_not_found_exception()
+                    || error.is_disabled_exception()
+                    || error.is_kms_invalid_state_exception()
+                    || error.is_invalid_key_usage_exception()
+                    || error.is_invalid_arn_exception()
+                    || error.is_unsupported_operation_exception()
+            });
+            let why = why(&attempt, &error);
+            Why { denied: why.denied || is_for_good, ..why }
+        })?;
         let spki = answer.public_key.ok_or_else(|| missing(&attempt, "key"))?;
         let algorithms: Vec<&str> = answer.signing_algorithms.as_deref().unwrap_or_default().iter().map(|algorithm| algorithm.as_str()).collect();
-        CosignKey::from_kms(spki.as_ref(), &algorithms).map_err(|error| Why::new(format!("could not use the public key {}: {error}", key.arn)))
+        CosignKey::from_kms(spki.as_ref(), &algorithms).map_err(|error| Why { text: format!("could not use the public key {key}: {error}"), denied: true })
     }
 
     /// Fails closed: no answer, or one without a list, is none.
-    async fn revocation(&self, question: &RevocationQuestion) -> RevocationAnswer {
+    async fn revocation(&self, question: &RevocationQuestion, refusals: &mut Refusals) -> RevocationAnswer {
         let asked = self
             .signer
             .get_revocation_status()
             .signature_timestamp(aws_smithy_types::DateTime::from_secs(question.signature_timestamp.as_second()))
-            .platform_id(question.platform_id)
+            .platform_id(&question.platform_id)
             .profile_version_arn(&question.profile_version_arn)
             .job_arn(&question.job_arn)
             .set_certificate_hashes(Some(question.certificate_hashes.clone()))
@@ -119,7 +217,7 @@ impl Signatures {
             .await;
         match asked {
             Ok(answer) => answer.revoked_entities.map_or_else(|| RevocationAnswer::None("its answer has no list".to_owned()), RevocationAnswer::Revoked),
-            Err(error) => RevocationAnswer::None(why("ask AWS Signer", &error).text),
+            Err(error) => RevocationAnswer::None(refusals.note(why("ask AWS Signer whether the signature is revoked", &error))),
         }
     }
 
@@ -176,7 +274,13 @@ impl Signatures {
         Ok((all, left_out))
     }
 
-    async fn signatures(&self, repository: &Repository, digest: &ImageDigest, referrers: &[ImageReferrer]) -> Result<Vec<Signature>, Why> {
+    async fn signatures(
+        &self,
+        repository: &Repository,
+        digest: &ImageDigest,
+        referrers: &[ImageReferrer],
+        refusals: &mut Refusals,
+    ) -> Result<Vec<Signature>, Why> {
         let attempt = format!("read the signatures of {}@{digest}", repository.name);
         let tag = cosign_tag(digest);
         let named = referrers.iter().map(|referrer| ImageIdentifier::builder().image_digest(referrer.digest()).build());
@@ -188,7 +292,7 @@ impl Signatures {
         for read in read {
             match read {
                 Read::Signature(signature) => signatures.push(signature),
-                Read::Wanted(wanted) => signatures.push(self.fetch(repository, wanted, until).await),
+                Read::Wanted(wanted) => signatures.push(self.fetch(repository, wanted, until, refusals).await),
             }
         }
         Ok(signatures)
@@ -206,23 +310,24 @@ impl Signatures {
         }
     }
 
-    async fn fetch(&self, repository: &Repository, wanted: Wanted, until: Instant) -> Signature {
+    async fn fetch(&self, repository: &Repository, wanted: Wanted, until: Instant, refusals: &mut Refusals) -> Signature {
         if Instant::now() >= until {
             return wanted.could_not_be_fetched(&format!("those before it took {} s", ALL_BLOBS.as_secs()));
         }
         match self.blob(repository, &wanted).await {
             Ok(bytes) => wanted.holds(bytes),
-            Err(reason) => wanted.could_not_be_fetched(&reason),
+            Err(why) => wanted.could_not_be_fetched(&refusals.note(why)),
         }
     }
 
-    async fn blob(&self, repository: &Repository, wanted: &Wanted) -> Result<Vec<u8>, String> {
+    async fn blob(&self, repository: &Repository, wanted: &Wanted) -> Result<Vec<u8>, Why> {
         let request = self.ecr.get_download_url_for_layer().set_registry_id(account(repository)).repository_name(&repository.name);
-        let answer = request.layer_digest(wanted.digest.as_str()).send().await.map_err(|error| why("ask ECR for its address", &error).text)?;
-        let url = answer.download_url.ok_or("ECR's answer has no address")?;
-        may_be_fetched(&url, self.test_origin.as_deref())?;
+        let answer = request.layer_digest(wanted.digest.as_str()).send().await.map_err(|error| why("ask ECR for its address", &error))?;
+        let url = answer.download_url.ok_or_else(|| missing("ask ECR for its address", "address"))?;
+        may_be_fetched(&url, self.test_origin.as_deref()).map_err(Why::new)?;
         let most = usize::try_from(wanted.size).unwrap_or(usize::MAX);
-        timeout(WHOLE, get(&self.http, &url, most)).await.unwrap_or_else(|_| Err(format!("no answer within {} s", WHOLE.as_secs())))
+        let got = timeout(WHOLE, get(&self.http, &url, most)).await.unwrap_or_else(|_| Err(format!("no answer within {} s", WHOLE.as_secs())));
+        got.map_err(Why::new)
     }
 }
 
@@ -329,36 +434,6 @@ fn in_region(config: &SdkConfig, region: &str) -> SdkConfig {
     config.clone().into_builder().region(Region::new(region.to_owned())).build()
 }
 
-/// A key in KMS, by its ARN: an id alone does not say in which account and region.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KmsKey {
-    arn: String,
-    region: String,
-}
-
-impl std::str::FromStr for KmsKey {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.splitn(6, ':').collect();
-        match parts.as_slice() {
-            ["arn", partition, "kms", region, account, resource]
-                if ![partition, region, account].iter().any(|part| part.is_empty())
-                    && ["key/", "alias/"].iter().any(|kind| resource.strip_prefix(kind).is_some_and(|name| !name.is_empty())) =>
-            {
-                Ok(Self { arn: text.to_owned(), region: (*region).to_owned() })
-            }
-            _ => Err(format!("`{text:.200}` is no ARN of a KMS key: expected arn:PARTITION:kms:REGION:ACCOUNT:key/ID, or alias/NAME in the place of key/ID")),
-        }
-    }
-}
-
-impl std::fmt::Display for KmsKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.arn)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use aws_sdk_ecr::types::ImageFailureCode;
@@ -392,26 +467,6 @@ mod tests {
         }
         assert_eq!(may_be_fetched("http://127.0.0.1:1234/blob", Some("http://127.0.0.1:1234")), Ok(()));
         assert!(may_be_fetched("http://127.0.0.1:12345/blob", Some("http://127.0.0.1:1234")).is_err());
-    }
-
-    #[test]
-    fn a_key_in_kms_is_named_by_its_whole_arn() {
-        for good in ["arn:aws:kms:eu-west-1:123456789012:key/1234", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:alias/team/cosign"] {
-            let key: KmsKey = good.parse().unwrap();
-            assert_eq!((key.to_string().as_str(), key.region.as_str()), (good, good.split(':').nth(3).unwrap()));
-        }
-        for bad in [
-            "",
-            "1234",
-            "alias/cosign",
-            "awskms:///arn:aws:kms:eu-west-1:123456789012:key/1234",
-            "arn:aws:kms:eu-west-1:123456789012:key/",
-            "arn:aws:kms::123456789012:key/1234",
-            "arn:aws:kms:eu-west-1:123456789012:grant/1",
-            "arn:aws:s3:eu-west-1:123456789012:key/1234",
-        ] {
-            assert!(bad.parse::<KmsKey>().is_err(), "{bad}");
-        }
     }
 
     /// What `get` makes of an answer that goes on for ever after these lines.

@@ -1,5 +1,5 @@
 //! The Verdicts table: a head for each image in each repository, and the findings that it refers to; by which ids these are
-//! found; and what was told of an image, to whom.
+//! found; what was told of an image, to whom; and who has signed it.
 //!
 //! IAM: `dynamodb:GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `ConditionCheckItem` on the table; `s3:GetObject`, `PutObject` on the findings
 //! bucket, where findings go that are too large for an item; `dynamodb:Query` on the index `heads-by-repository` for the walk. Who runs `explain` needs `dynamodb:Query` on the table besides.
@@ -30,6 +30,8 @@ use crate::domain::image::{ImageDigest, Repository, sha256_hex};
 use crate::domain::index::{self, SHELVES};
 use crate::domain::protocol::{PageToken, Why};
 use crate::domain::scan::{Facts, FactsHash, Report, ScanState};
+use crate::domain::signature::verdict::Verdict;
+use crate::domain::signature::verify::Good;
 
 /// DynamoDB takes 400 KB an item, names and keys included; beyond this the findings go to S3.
 const INLINE_BYTES: usize = 300_000;
@@ -39,6 +41,8 @@ const UNPACKED_BYTES: u64 = 512 << 20;
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// What somebody was told is kept for so long after the last time.
 const TOLD: SignedDuration = SignedDuration::from_hours(24 * 400);
+/// Who has signed an image is found out anew after this.
+const SIGNED: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// What is recorded of an image that has been deleted stays for so long, for whoever asks what became of it.
 const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// DynamoDB reads so many keys at once, and ECR takes no more digests in one call.
@@ -196,6 +200,35 @@ impl Verdicts {
             outbox: told.outbox,
             lease_until: told.lease_until,
         })
+    }
+
+    /// What was found good of an image under this trust. What cannot be read is looked for anew.
+    pub async fn signed(&self, repository: &Repository, digest: &ImageDigest, trust: &str) -> Result<Option<Vec<Good>>, Why> {
+        let key = key(digest, signed_item(repository, trust));
+        let answer = self.client.get_item().table_name(&self.table).set_key(Some(key)).send().await;
+        let item = answer.map_err(|error| why(format!("read who has signed {digest}"), &error))?.item;
+        Ok(item.and_then(|item| serde_json::from_str(&text(&item, "good")?).ok()).filter(|good: &Vec<Good>| !good.is_empty()))
+    }
+
+    /// Keeps what came of a verification, also where it is not verified: for whoever asks later.
+    pub async fn keep_signed(
+        &self,
+        repository: &Repository,
+        digest: &ImageDigest,
+        trust: &str,
+        verdict: &Verdict,
+        good: &[Good],
+        now: Timestamp,
+    ) -> Result<(), Why> {
+        let mut item = key(digest, signed_item(repository, trust));
+        let good = if verdict.is_verified() { good } else { &[] };
+        let mut set = |name: &str, value: String| item.insert(name.to_owned(), AttributeValue::S(value));
+        set("good", serde_json::to_string(good).expect("texts are JSON"));
+        set("verdict", serde_json::to_string(verdict).expect("texts are JSON"));
+        set("verified_at", now.to_string());
+        item.insert("ttl".into(), AttributeValue::N(now.saturating_add(SIGNED).unwrap_or(Timestamp::MAX).as_second().to_string()));
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await;
+        put.map(|_| ()).map_err(|error| why(format!("keep who has signed {digest}"), &error))
     }
 
     /// Notes what an audience is told, if nobody has since it was read; `expect` 0: if nothing was noted yet. `false`: somebody has.
@@ -436,6 +469,10 @@ type Item = HashMap<String, AttributeValue>;
 
 fn told_item(repository: &Repository, audience: &str) -> String {
     format!("{}#told#{audience}", repository.arn())
+}
+
+fn signed_item(repository: &Repository, trust: &str) -> String {
+    format!("{}#signed#{trust}", repository.arn())
 }
 
 fn key_of(shelf: usize, repository: &Repository, digest: &ImageDigest) -> Item {

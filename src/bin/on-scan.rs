@@ -8,6 +8,6 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let aws = Arc::new(front_door::open().await.with_outputs());
+    let aws = Arc::new(front_door::open().await.with_outputs().with_signatures());
     run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Error>(on_scan(event.payload, &aws, &front_door::here(&event.context, &aws)).await))).await
 }

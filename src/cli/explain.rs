@@ -98,7 +98,7 @@ async fn resolve(aws: &Aws, named: &Named) -> Result<ImageDigest, Why> {
     // Account and region are those of whoever asks.
     let repository = Repository { partition: String::new(), region: String::new(), account: String::new(), name: named.repository.clone().unwrap_or_default() };
     match aws.ecr.resolve(&repository, &named.image, None).await? {
-        Resolved::Image(digest) | Resolved::Index(digest, _) | Resolved::NotAnImage(digest, _) => Ok(digest),
+        Resolved::Image(digest) | Resolved::Index(digest, _) | Resolved::NotAnImage(digest, ..) => Ok(digest),
         Resolved::NotFound | Resolved::OtherDigest => Err(Why::new(format!("there is no {}:{} in this account and region", repository.name, named.image))),
         Resolved::Unusable(why) => Err(Why::new(format!("{}:{} cannot be judged: {why}", repository.name, named.image))),
     }

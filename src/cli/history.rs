@@ -18,6 +18,8 @@ use crate::domain::history::{Decision, Subject};
 use crate::domain::image::ImageRef;
 use crate::domain::outputs::{Progress, Scanned, Settled};
 use crate::domain::policy::Policy;
+use crate::domain::signature::say;
+use crate::domain::signature::standing::Signed;
 
 #[cfg(feature = "aws")]
 const NOTHING_DECIDED: u8 = 3;
@@ -90,6 +92,10 @@ fn in_words(decision: &Decision) -> String {
         let which = if decision.known.len() > 1 || !image.platform.is_empty() { format!("{image}: ") } else { String::new() };
         say("known", format!("{which}scanned by {source} at {completed_at}, findings: {counts}"));
     }
+    for (digest, verdict) in decision.signed.iter().flat_map(|signed| &signed.images) {
+        let image = format!("{}@{:.19}", decision.repository, digest.as_str());
+        say("signature", say::verdict(&image, verdict).replace('\n', " "));
+    }
     for output in decision.outputs.iter().flat_map(outputs) {
         say(output.output, format!("{}{}", if output.written { "" } else { "not written: " }, output.what));
     }
@@ -97,7 +103,7 @@ fn in_words(decision: &Decision) -> String {
 }
 
 fn outputs<'a>(progress: &'a Progress) -> Vec<OutputReport<'a>> {
-    let all = [("logs", &progress.logs), ("sbom", &progress.sbom), ("message", &progress.message)];
+    let all = [("logs", &progress.logs), ("sbom", &progress.sbom), ("message", &progress.message), ("signature message", &progress.signature_message)];
     let report = |(output, settled): (&'static str, &'a Settled)| OutputReport { output, written: settled.is_written, what: &settled.what };
     all.into_iter().filter_map(|(output, settled)| settled.as_ref().map(|settled| (output, settled))).map(report).collect()
 }
@@ -126,6 +132,8 @@ struct DecisionReport<'a> {
     policy_hash: Option<&'a str>,
     policy: Option<&'a str>,
     known: Vec<KnownReport<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<&'a Signed>,
     outputs: Vec<OutputReport<'a>>,
 }
 
@@ -171,6 +179,7 @@ impl<'a> DecisionReport<'a> {
             policy_hash: decision.policy_hash.as_deref(),
             policy: decision.policy.as_deref(),
             known: decision.known.iter().map(known).collect(),
+            signed: decision.signed.as_ref(),
             outputs: decision.outputs.iter().flat_map(outputs).collect(),
         }
     }

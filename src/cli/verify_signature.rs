@@ -88,10 +88,11 @@ mod asking {
     use jiff::Timestamp;
 
     use super::{Format, Outcome, said};
-    use crate::aws::signatures::{KmsKey, Signatures};
+    use crate::aws::signatures::Signatures;
     use crate::cli::check::registry;
     use crate::cli::named::Named;
     use crate::domain::image::{ImageRef, Repository};
+    use crate::domain::signature::asked::{BadKmsKey, KmsKey};
     use crate::domain::signature::key::CosignKey;
     use crate::domain::signature::trust::{Kind, MOST_SIGNERS, Root, Rule, Signer, Trust};
     use crate::events::arn::partition_of;
@@ -132,7 +133,7 @@ mod asking {
                 signers.push(Known::Key(Signer::cosign(format!("the key {file}"), key)));
             }
             for arn in kms {
-                signers.push(Known::Kms(arn.parse()?));
+                signers.push(Known::Kms(arn.parse().map_err(|error: BadKmsKey| error.to_string())?));
             }
             signers.extend(profiles.iter().cloned().map(Known::Profile));
             let mut known_roots = Vec::new();

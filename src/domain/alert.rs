@@ -199,6 +199,7 @@ pub enum NoticeKind {
     DeploymentBlocked,
     RollbackUnverified,
     BreakGlassUsed,
+    SignatureFailed,
     /// An event on the bus.
     VerdictChanged,
 }
@@ -214,6 +215,7 @@ impl NoticeKind {
             Self::DeploymentBlocked => "deployment-blocked",
             Self::RollbackUnverified => "rollback-unverified",
             Self::BreakGlassUsed => "break-glass-used",
+            Self::SignatureFailed => "signature-failed",
             Self::VerdictChanged => "verdict-changed",
         }
     }
@@ -509,7 +511,11 @@ impl Announced {
                 NoticeKind::ExemptionEnding => self.warned.clear(),
                 NoticeKind::ScanFailed => self.unscanned = None,
                 NoticeKind::VerdictChanged => self.verdict = None,
-                NoticeKind::Cleared | NoticeKind::DeploymentBlocked | NoticeKind::RollbackUnverified | NoticeKind::BreakGlassUsed => {}
+                NoticeKind::Cleared
+                | NoticeKind::DeploymentBlocked
+                | NoticeKind::RollbackUnverified
+                | NoticeKind::BreakGlassUsed
+                | NoticeKind::SignatureFailed => {}
             }
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{Counts, Finding};
 use super::image::ImageDigest;
+use super::signature::standing::Signed;
 
 /// So many findings are listed, as in the answer to a deployment.
 pub const LISTED: usize = 20;
@@ -29,6 +30,9 @@ pub struct Checked {
     /// The first of those that block, image by image, worst first.
     pub blocking: Vec<Blocking>,
     pub blocking_total: u64,
+    /// Who has signed it, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signed>,
     /// The counted images of an index; of a single image there are none.
     pub images: Vec<OfIndex>,
     /// What a blocked deployment would read, or why this one would pass or wait.
@@ -47,6 +51,9 @@ pub enum Verdict {
     Unscanned,
     /// There is no complete result yet: a deployment would wait.
     Pending,
+    /// It is not signed as asked, or that could not be checked.
+    #[serde(rename = "SIGNATURE_FAILED")]
+    SignatureFailed,
     /// What was asked cannot be judged: neither waiting nor scanning helps.
     Refused,
 }
@@ -58,13 +65,14 @@ impl Verdict {
             Self::Block => "BLOCK",
             Self::Unscanned => "UNSCANNED",
             Self::Pending => "PENDING",
+            Self::SignatureFailed => "SIGNATURE_FAILED",
             Self::Refused => "REFUSED",
         }
     }
 
     /// The verdict of a decision that let nothing through.
     pub fn of_refusal(word: &str) -> Self {
-        [Self::Block, Self::Unscanned, Self::Pending].into_iter().find(|verdict| verdict.word() == word).unwrap_or(Self::Refused)
+        [Self::Block, Self::Unscanned, Self::Pending, Self::SignatureFailed].into_iter().find(|verdict| verdict.word() == word).unwrap_or(Self::Refused)
     }
 }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::image::ImageDigest;
 use super::outputs::{Progress, Scanned};
+use super::signature::standing::Signed;
 
 /// Whose history it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Decision {
     /// The policy's own text, where it is recorded: of what was let through.
     pub policy: Option<String>,
     pub known: Vec<Scanned>,
+    /// Who had signed it, where that was asked.
+    pub signed: Option<Signed>,
     pub outputs: Option<Progress>,
 }
 

@@ -9,8 +9,8 @@ pub enum Manifest {
     Image,
     /// What is in the index, its attestations left out.
     Index(Vec<Entry>),
-    /// A signature, an SBOM, a chart: the type that it declares.
-    NotAnImage(String),
+    /// A signature, an SBOM, a chart: the type that it declares, and what it refers to.
+    NotAnImage(String, Option<ImageDigest>),
 }
 
 /// One manifest that an index refers to.
@@ -54,6 +54,7 @@ struct Document {
     media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
+    subject: Option<serde_json::Value>,
     layers: Option<serde::de::IgnoredAny>,
     manifests: Option<Vec<Descriptor>>,
 }
@@ -100,10 +101,12 @@ pub fn read(text: &str, registrys_word: Option<&str>) -> Result<Manifest, BadMan
         }
         OCI_MANIFEST | DOCKER_MANIFEST => {
             let config = document.config.map(|config| config.media_type).unwrap_or_default();
+            // Where it says badly what it refers to, it refers to nothing that anybody could look for.
+            let subject = document.subject.as_ref().and_then(|subject| subject["digest"].as_str()?.parse().ok());
             match document.artifact_type {
                 _ if IMAGE_CONFIGS.contains(&config.as_str()) => Ok(Manifest::Image),
-                Some(artifact_type) => Ok(Manifest::NotAnImage(artifact_type)),
-                None => Ok(Manifest::NotAnImage(config)),
+                Some(artifact_type) => Ok(Manifest::NotAnImage(artifact_type, subject)),
+                None => Ok(Manifest::NotAnImage(config, subject)),
             }
         }
         other => Err(BadManifest::UnknownType(other.to_owned())),
@@ -218,8 +221,17 @@ mod tests {
             )
         };
         assert_eq!(with(IMAGE_CONFIGS[0], "").unwrap(), Manifest::Image);
-        assert_eq!(with("application/vnd.cncf.helm.config.v1+json", "").unwrap(), Manifest::NotAnImage("application/vnd.cncf.helm.config.v1+json".into()));
-        assert_eq!(with("application/vnd.oci.empty.v1+json", r#","artifactType":"application/x""#).unwrap(), Manifest::NotAnImage("application/x".into()));
+        assert_eq!(
+            with("application/vnd.cncf.helm.config.v1+json", "").unwrap(),
+            Manifest::NotAnImage("application/vnd.cncf.helm.config.v1+json".into(), None)
+        );
+        let artifact = |more: &str| with("application/vnd.oci.empty.v1+json", &format!(r#","artifactType":"application/x"{more}"#)).unwrap();
+        assert_eq!(artifact(""), Manifest::NotAnImage("application/x".into(), None));
+        let subject = ImageDigest::of(b"app");
+        assert_eq!(artifact(&format!(r#","subject":{{"digest":"{subject}"}}"#)), Manifest::NotAnImage("application/x".into(), Some(subject)));
+        for odd in [r#","subject":null"#, r#","subject":"x""#, r#","subject":{"digest":"sha256:1"}"#] {
+            assert_eq!(artifact(odd), Manifest::NotAnImage("application/x".into(), None), "{odd}");
+        }
     }
 
     #[test]

@@ -8,8 +8,10 @@ use jiff::tz::TimeZone;
 use super::head::Child;
 use super::image::{ImageDigest, Repository};
 use super::judge::Judgement;
-use super::request::{Gate, Reason, Request};
+use super::request::{AskedScan, Gate, Reason, Request};
 use super::scan::{ScanSource, ScanState};
+use super::signature::standing::Refusal;
+use super::signature::{self, say};
 
 /// A blocked image: which one, under which policy, by what.
 #[derive(Clone, Debug)]
@@ -216,7 +218,12 @@ pub fn timed_out(request: &Request, waits_for: Option<(&Child, NotYet<'_>)>, lis
 
 /// Nobody has deployed it, only asked whether a deployment would pass.
 pub fn may_be_deployed(gate: &Gate, digest: &ImageDigest) -> String {
-    format!("{}@{digest}: nothing blocks ({}). It may be deployed.", gate.repository.name, gate.policy.severity)
+    let why = match (gate.scan, &gate.signatures) {
+        (AskedScan::SignatureOnly, _) => "it is signed as asked".to_owned(),
+        (_, None) => format!("nothing blocks ({})", gate.policy.severity),
+        (_, Some(_)) => format!("nothing blocks ({}), and its signature was checked", gate.policy.severity),
+    };
+    format!("{}@{digest}: {why}. It may be deployed.", gate.repository.name)
 }
 
 /// The same, where the gate reports what blocks and lets it through.
@@ -254,6 +261,56 @@ pub fn would_wait(gate: &Gate, image: &Child, why: NotYet<'_>, listed: Option<u6
         listed.unwrap_or_default(),
         everything(&gate.repository, &image.digest)
     )
+}
+
+/// What a log says of an image that is signed as asked.
+pub const SIGNED: &str = "Signature verification succeeded";
+
+/// The original construct's lines, then of each signer that is missing why, and the way out.
+pub fn unsigned(gate: &Gate, refusal: &Refusal) -> Reason {
+    let subject = subject(&gate.repository, &refusal.image);
+    let missing: Vec<String> = match &refusal.verdict {
+        signature::verdict::Verdict::Refused(missing) => missing.iter().map(|one| say::refused(&subject, one)).collect(),
+        signature::verdict::Verdict::Verified(_) => Vec::new(),
+    };
+    let closing = if refusal.is_forgivable {
+        format!(
+            "See for yourself: ecr-scan-verifier verify-signature {}@{}, with --key, --kms or --signer-profile.",
+            gate.repository.name, refusal.image.digest
+        )
+    } else {
+        String::new()
+    };
+    Reason { opening: format!("{}\n", unsigned_in_the_originals_words(gate, refusal)), of: missing.len() as u64, list: missing, closing }
+}
+
+pub fn unsigned_in_the_originals_words(gate: &Gate, refusal: &Refusal) -> String {
+    format!("Signature verification failed for image: {}\nSignature verification failed: {}", gate.label(), cause(gate, refusal))
+}
+
+/// `failOnUnsigned: false`.
+pub fn unsigned_and_let_through(gate: &Gate, refusal: &Refusal) -> String {
+    format!(
+        "Signature verification failed for image: {}\n{}\nContinuing to scan despite unsigned image (failOnUnsigned=false).",
+        gate.label(),
+        cause(gate, refusal)
+    )
+}
+
+/// Why it does not count as signed, in a line.
+pub fn cause(gate: &Gate, refusal: &Refusal) -> String {
+    let why = refusal.verdict.reason().map(say::why).unwrap_or_default();
+    match gate.signatures.as_ref().map(|asked| asked.kind()) {
+        Some("COSIGN") => format!("Cosign verify failed: {why}"),
+        _ => why,
+    }
+}
+
+/// Nobody has deployed it, only asked.
+pub fn would_wait_for_signature(gate: &Gate, refusal: &Refusal) -> String {
+    let why = if refusal.is_forgivable { "was pushed a moment ago and is not signed as asked yet" } else { "could not be checked for its signature" };
+    let subject = subject(&gate.repository, &refusal.image);
+    format!("{} {why}: a deployment would wait.\n{}", gate.label(), say::verdict(&subject, &refusal.verdict))
 }
 
 /// A newer request of the same resource took this one's place; nobody waits for its answer any more.

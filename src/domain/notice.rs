@@ -16,6 +16,7 @@ use super::outputs::Message;
 use super::policy::{Exemption, Policy};
 use super::request::{OnUnscanned, Record, Request};
 use super::scan::ScanState;
+use super::signature::say;
 
 /// A mail shows so many lines of a list; what is left is counted.
 const LINES: usize = 20;
@@ -243,12 +244,22 @@ impl Decided {
         let warns = request.gate.as_ref().is_ok_and(|gate| gate.on_unscanned == OnUnscanned::Warn);
         let kind = match (record.verdict.as_str(), record.admitted.is_some()) {
             ("BLOCK" | "UNSCANNED" | "TIMED_OUT" | "GIVEN_UP", false) => NoticeKind::DeploymentBlocked,
+            ("SIGNATURE_FAILED", false) => NoticeKind::SignatureFailed,
             ("BREAK_GLASS", true) => NoticeKind::BreakGlassUsed,
             ("ROLLBACK_UNVERIFIED", true) => NoticeKind::RollbackUnverified,
+            // Let through by `failOnUnsigned: false`; what its scan says besides is told of the image.
+            (_, true) if record.signed.as_ref().is_some_and(|signed| !signed.verified) => NoticeKind::SignatureFailed,
             ("UNSCANNED", true) if warns => NoticeKind::ScanFailed,
             _ => return None,
         };
-        let text = if record.admitted.is_some() { record.why.clone() } else { record.answer.reason().unwrap_or_default() };
+        let text = match (&record.admitted, &record.signed) {
+            (None, _) => record.answer.reason().unwrap_or_default(),
+            (Some(_), Some(signed)) if kind == NoticeKind::SignatureFailed => {
+                let label = format!("{}:{}", request.named.repository, request.named.image);
+                signed.images.iter().map(|(_, verdict)| say::verdict(&label, verdict)).collect::<Vec<_>>().join("\n")
+            }
+            (Some(_), _) => record.why.clone(),
+        };
         Some(Self { kind, verdict: record.verdict.clone(), text, digest: record.digest.as_ref().map(ToString::to_string) })
     }
 }
@@ -277,6 +288,16 @@ pub fn decided(request: &Request, decided: &Decided) -> Message {
             format!("{label} was deployed into {stack} without a scan"),
             format!("{label} was let into the stack {stack} by `onUnscanned: warn`: no scanner can scan it, so nobody knows what is in it."),
             "Build it on a base image that the scanner supports.",
+        ),
+        NoticeKind::SignatureFailed if decided.verdict == "SIGNATURE_FAILED" => (
+            format!("A deployment of {stack} was blocked: {label} is not verified"),
+            format!("{label} was kept out of the stack {stack}: its signature was not verified.\n\n{text}"),
+            "The stack stays, or goes back to, what it was.",
+        ),
+        NoticeKind::SignatureFailed => (
+            format!("{label} was deployed into {stack} without a signature that counts"),
+            format!("{label} was let into the stack {stack} by `failOnUnsigned: false`.\n\n{text}"),
+            "Sign what is deployed, and set `failOnUnsigned` back to true.",
         ),
         _ => (
             format!("A deployment of {stack} was blocked: {label} ({})", decided.verdict),

@@ -18,6 +18,7 @@ use super::judge::judge;
 use super::message::originals;
 use super::request::{Gate, Request};
 use super::scan::{Facts, FactsHash, ScanSource};
+use super::signature::standing::Signed;
 
 /// CloudWatch Logs takes a batch of so many bytes, counting 26 more for each event in it.
 const BATCH_BYTES: usize = 1_048_576;
@@ -116,6 +117,27 @@ pub struct Told {
     pub has_waited: bool,
     /// The original construct's lines about what blocks, where something does.
     pub objection: Option<String>,
+    /// Who has signed it, where that was asked.
+    #[serde(default)]
+    pub signature: Option<SignatureTold>,
+    /// Whether no scan was judged: for its signature it was refused, or let through.
+    #[serde(default)]
+    pub by_signature_alone: bool,
+}
+
+impl Told {
+    pub fn objects_to_the_signature(&self) -> bool {
+        self.signature.as_ref().is_some_and(|signature| signature.objection.is_some())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SignatureTold {
+    pub signed: Signed,
+    /// In a sentence.
+    pub message: String,
+    /// What the gate's topic is told, where it is not signed as asked.
+    pub objection: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,6 +160,9 @@ pub struct Progress {
     pub sbom: Option<Settled>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Settled>,
+    /// The message about a signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature_message: Option<Settled>,
     /// An export that Inspector has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<Export>,
@@ -165,8 +190,9 @@ impl Settled {
 
 impl Progress {
     /// Whether nothing is left to do.
-    pub fn is_settled(&self, wanted: &Outputs) -> bool {
-        self.is_settled_for_the_answer(wanted) && (self.message.is_some() || wanted.topic_arn.is_none())
+    pub fn is_settled(&self, wanted: &Outputs, told: &Told) -> bool {
+        let is_told = self.message.is_some() && (self.signature_message.is_some() || !told.objects_to_the_signature());
+        self.is_settled_for_the_answer(wanted) && (is_told || wanted.topic_arn.is_none())
     }
 
     /// Whether what a strict gate waits for is settled: a message is for others, and never was a condition.
@@ -176,7 +202,11 @@ impl Progress {
 
     /// What was wanted and is not there, and will not come.
     pub fn given_up(&self) -> Option<&str> {
-        [&self.logs, &self.sbom, &self.message].into_iter().flatten().find(|settled| !settled.is_written).map(|settled| settled.what.as_str())
+        [&self.logs, &self.sbom, &self.signature_message, &self.message]
+            .into_iter()
+            .flatten()
+            .find(|settled| !settled.is_written)
+            .map(|settled| settled.what.as_str())
     }
 }
 
@@ -205,6 +235,20 @@ pub enum Log {
     },
 }
 
+/// Always as many digits, in this form: names that sort by time, and that are the original construct's.
+fn in_milliseconds(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+fn fenced(lines: &[String]) -> String {
+    format!("\n\nHow to view logs:\n{}", lines.join("\n"))
+}
+
+fn tail(group: &str, stream: Option<String>) -> String {
+    let stream = stream.map(|stream| format!(" --log-stream-names {stream}")).unwrap_or_default();
+    format!("```\naws logs tail {group}{stream} --since 1h\n```")
+}
+
 /// Where the findings of an image are, as they were judged; `None`: they are not stored any more.
 pub type Found<'a> = (&'a Scanned, Option<&'a Facts>);
 
@@ -221,15 +265,31 @@ pub struct Writer<'a> {
 /// The summary of a decision from what it knew, for the log of the function that has decided.
 pub fn summary_of(request: &Request, told: &Told) -> Option<String> {
     let gate = request.gate.as_ref().ok()?;
+    if told.by_signature_alone {
+        return None;
+    }
     let found: Vec<Found<'_>> = told.images.iter().map(|scanned| (scanned, None)).collect();
     Some(Writer { request, gate, outputs: &Outputs::default(), told, pipeline: "" }.summary(&found))
 }
 
+/// What became of the signature, in the original construct's members, then ours.
+pub fn signature_text(told: &Told) -> Option<String> {
+    let signature = told.signature.as_ref()?;
+    let text = json!({
+        "verified": signature.signed.verified,
+        "message": signature.message,
+        "verificationType": signature.signed.kind,
+        "timestamp": in_milliseconds(told.decided_at),
+        "imageDigest": told.digest,
+        "images": signature.signed.images.iter().map(|(digest, verdict)| json!({ "digest": digest, "verdict": verdict })).collect::<Vec<_>>(),
+    });
+    Some(serde_json::to_string_pretty(&text).expect("texts are JSON"))
+}
+
 impl Writer<'_> {
-    /// The logs of the scan, the findings first.
+    /// The log of the signature, then those of the scan, the findings first.
     pub fn logs(&self, found: &[Found<'_>]) -> Vec<Log> {
         let Some(to) = &self.outputs.logs else { return Vec::new() };
-        let (findings, summary) = (self.findings(found), self.summary(found));
         let object = |bucket: &String, key: String, content_type, body| Log::Object {
             bucket: bucket.clone(),
             key,
@@ -242,12 +302,48 @@ impl Writer<'_> {
             let events = std::iter::once(format!("{}@{}", self.gate.repository.name, self.told.digest)).chain(parts(text)).collect();
             Log::Stream { group: group.clone(), stream: self.stream(name), events, at: self.told.decided_at }
         };
-        match to {
-            LogsTo::CloudWatch { group } => vec![stream(group, "findings", &findings), stream(group, "summary", &summary)],
-            LogsTo::S3 { bucket, prefix } => vec![
+        let mut logs = Vec::new();
+        if let Some(text) = signature_text(self.told) {
+            logs.push(match to {
+                LogsTo::CloudWatch { group } => {
+                    let events = std::iter::once(format!("{}@{}", self.gate.repository.name, self.told.digest)).chain(parts(&text)).collect();
+                    Log::Stream { group: group.clone(), stream: self.signature_stream(), events, at: self.told.decided_at }
+                }
+                LogsTo::S3 { bucket, prefix } => object(bucket, self.signature_key(prefix), "application/json", text),
+            });
+        }
+        if self.told.by_signature_alone {
+            return logs;
+        }
+        let (findings, summary) = (self.findings(found), self.summary(found));
+        logs.extend(match to {
+            LogsTo::CloudWatch { group } => [stream(group, "findings", &findings), stream(group, "summary", &summary)],
+            LogsTo::S3 { bucket, prefix } => [
                 object(bucket, self.key(prefix, "findings.json"), "application/json", findings),
                 object(bucket, self.key(prefix, "summary.txt"), "text/plain", summary),
             ],
+        });
+        logs
+    }
+
+    /// The original construct puts it elsewhere than the scan's logs, by names of another form.
+    fn signature_key(&self, prefix: &str) -> String {
+        match self.outputs.layout {
+            Layout::Tag => {
+                let Gate { repository, image, .. } = self.gate;
+                format!("{prefix}signature-verification/{}/{image}/{}.json", repository.name, in_milliseconds(self.told.decided_at))
+            }
+            Layout::Digest => self.key(prefix, "signature-verification.json"),
+        }
+    }
+
+    fn signature_stream(&self) -> String {
+        match self.outputs.layout {
+            Layout::Tag => {
+                let label = format!("{}/{}", self.gate.repository.name, self.gate.image).replace(':', ",").replace('/', "_");
+                format!("{label}/signature-verification")
+            }
+            Layout::Digest => self.stream("signature-verification"),
         }
     }
 
@@ -352,9 +448,7 @@ impl Writer<'_> {
             Layout::Tag => self.gate.label().replace([':', '/'], "_"),
             Layout::Digest => format!("{}/{}", self.gate.repository.name, hex(&self.told.digest)),
         };
-        // Always as many digits, in this form: names that sort by time, and that are the original construct's.
-        let at = self.told.decided_at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
-        format!("{prefix}{folder}/{at}/{name}")
+        format!("{prefix}{folder}/{}/{name}", in_milliseconds(self.told.decided_at))
     }
 
     fn stream(&self, name: &str) -> String {
@@ -367,7 +461,18 @@ impl Writer<'_> {
     /// The message to the gate's own topic, if something blocks.
     pub fn message(&self) -> Option<Message> {
         let text = self.told.objection.as_ref()?;
-        let (label, logs) = (self.gate.label(), self.logs_info());
+        Some(self.alarm(text, &self.logs_info(), "vulnerabilities-found", &self.told.verdict))
+    }
+
+    /// The same, if it is not signed as asked, let through or not.
+    pub fn signature_message(&self) -> Option<Message> {
+        let text = self.told.signature.as_ref()?.objection.as_ref()?;
+        Some(self.alarm(text, &self.signature_logs_info(), "signature-failed", "SIGNATURE_FAILED"))
+    }
+
+    /// Whatever it is about, it has the original construct's opening.
+    fn alarm(&self, text: &str, logs: &str, kind: &str, verdict: &str) -> Message {
+        let label = self.gate.label();
         let plain = format!("Ecr Scan Verifier detected vulnerabilities in {label}\n\n{logs}\n\n{text}");
         let https = json!({
             "version": "1.0",
@@ -383,31 +488,46 @@ impl Writer<'_> {
             ImageRef::Digest(_) => None,
         };
         let attributes = [
-            ("kind", "vulnerabilities-found".to_owned()),
-            ("verdict", self.told.verdict.clone()),
+            ("kind", kind.to_owned()),
+            ("verdict", verdict.to_owned()),
             ("repository", self.gate.repository.name.clone()),
             ("digest", self.told.digest.to_string()),
             ("stack", self.request.stack_name().to_owned()),
         ];
         let attributes = attributes.into_iter().chain(tag).map(|(name, value)| (Cow::Borrowed(name), value));
-        Some(Message { subject: None, body, attributes: attributes.collect(), stacks: Vec::new() })
+        Message { subject: None, body, attributes: attributes.collect(), stacks: Vec::new() }
+    }
+
+    /// Where the log of the signature is, and the command that shows it.
+    fn signature_logs_info(&self) -> String {
+        match &self.outputs.logs {
+            None => self.function_logs_info(),
+            Some(LogsTo::CloudWatch { group }) => {
+                let stream = self.signature_stream();
+                let place = format!("CloudWatch Logs:\n  Log Group: {group}\n  Signature Stream: {stream}");
+                place + &fenced(&[format!("- View signature verification:\n{}", tail(group, Some(stream)))])
+            }
+            Some(LogsTo::S3 { bucket, prefix }) => {
+                let key = self.signature_key(prefix);
+                let view = format!("- View signature verification:\n```\naws s3 cp s3://{bucket}/{key} -\n```");
+                format!("S3:\n  Bucket: {bucket}\n  signature: s3://{bucket}/{key}{}", fenced(&[view]))
+            }
+        }
+    }
+
+    /// Where the function logs that has decided.
+    fn function_logs_info(&self) -> String {
+        let of = |function: &str| format!("/aws/lambda/ecr-scan-verifier-{}-{function}", self.pipeline);
+        // The template names the group of on-deploy, unless the user has chosen one for all.
+        let chosen = self.outputs.function_logs.clone().filter(|group| *group != of("on-deploy"));
+        let group = chosen.unwrap_or_else(|| of(if self.told.has_waited { "on-scan" } else { "on-deploy" }));
+        format!("CloudWatch Logs:\n  Log Group: {group}{}", fenced(&[tail(&group, None)]))
     }
 
     /// Where the logs are, and the commands that show them.
     fn logs_info(&self) -> String {
-        let fenced = |lines: &[String]| format!("\n\nHow to view logs:\n{}", lines.join("\n"));
-        let tail = |group: &str, stream: Option<String>| {
-            let stream = stream.map(|stream| format!(" --log-stream-names {stream}")).unwrap_or_default();
-            format!("```\naws logs tail {group}{stream} --since 1h\n```")
-        };
         match &self.outputs.logs {
-            None => {
-                let of = |function: &str| format!("/aws/lambda/ecr-scan-verifier-{}-{function}", self.pipeline);
-                // The template names the group of on-deploy, unless the user has chosen one for all.
-                let chosen = self.outputs.function_logs.clone().filter(|group| *group != of("on-deploy"));
-                let group = chosen.unwrap_or_else(|| of(if self.told.has_waited { "on-scan" } else { "on-deploy" }));
-                format!("CloudWatch Logs:\n  Log Group: {group}{}", fenced(&[tail(&group, None)]))
-            }
+            None => self.function_logs_info(),
             Some(LogsTo::CloudWatch { group }) => {
                 let (findings, summary) = (self.stream("findings"), self.stream("summary"));
                 let place = format!("CloudWatch Logs:\n  Log Group: {group}\n  Findings Stream: {findings}\n  Summary Stream: {summary}");

@@ -13,6 +13,8 @@ use super::scan::{Reading, ScanSource, ScanState};
 pub enum Step {
     Remember(ImageDigest, News),
     StartScan(ImageDigest),
+    /// Have on-scan look at those who wait for a signature of this.
+    Signed(ImageDigest),
     /// Have on-scan read the image.
     Look(ImageDigest, SignedDuration),
 }
@@ -48,6 +50,8 @@ pub fn for_push(push: &Pushed, is: &Resolved, scanned_on_demand_only: bool) -> V
             steps.extend(children.iter().map(|child| Step::Remember(child.digest.clone(), News::PartOf(index.clone()))));
             steps
         }
+        // It may be a signature, for which somebody waits.
+        Resolved::NotAnImage(.., Some(subject)) => vec![Step::Signed(subject.clone())],
         // Nothing to scan; or gone before we looked, of which its own event tells.
         Resolved::NotAnImage(..) | Resolved::NotFound | Resolved::OtherDigest | Resolved::Unusable(_) => Vec::new(),
     }
@@ -119,9 +123,11 @@ mod tests {
 
     #[test]
     fn what_is_no_image_leaves_nothing_behind() {
-        for is in [Resolved::NotAnImage(digest("a"), "application/x".into()), Resolved::NotFound] {
+        for is in [Resolved::NotAnImage(digest("a"), "application/x".into(), None), Resolved::NotFound] {
             assert_eq!(for_push(&push(&["1.4.2"]), &is, true), vec![], "{is:?}");
         }
+        let signature = Resolved::NotAnImage(digest("a"), "application/vnd.cncf.notary.signature".into(), Some(digest("app")));
+        assert_eq!(for_push(&push(&[]), &signature, true), vec![Step::Signed(digest("app"))], "what it is about may be waited for");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use super::notice::Decided;
 use super::outputs::{Outputs, Progress, Scanned, Told};
 use super::policy::Policy;
 use super::response_url::ResponseUrl;
+use super::signature::asked::{Asked, OnUnsigned};
+use super::signature::standing::{Refusal, Signed};
 
 /// CloudFormation accepts no more bytes than this for a whole answer.
 pub const ANSWER_BYTES: usize = 4096;
@@ -82,6 +84,9 @@ pub struct Gate {
     pub expected: Option<ImageDigest>,
     pub scan: AskedScan,
     pub policy: Policy,
+    /// Who has to have signed it.
+    #[serde(default)]
+    pub signatures: Option<Asked>,
     /// Which images of an index count; empty: all of them.
     pub platforms: Vec<String>,
     /// How old a scan may be, in seconds.
@@ -103,6 +108,11 @@ impl Gate {
         self.max_scan_age_s.or(usual).map(|seconds| SignedDuration::from_secs(i64::from(seconds)))
     }
 
+    /// Whether an image that is not signed as asked is let through as far as that goes. One that could not be checked never is.
+    pub fn forgives(&self, refusal: &Refusal) -> bool {
+        refusal.is_forgivable && self.signatures.as_ref().is_some_and(|asked| asked.on_unsigned == OnUnsigned::Warn)
+    }
+
     /// Whether an image of an index counts.
     pub fn counts(&self, image: &Child) -> bool {
         // A platform that is asked for without its variant means all of them.
@@ -118,8 +128,12 @@ impl Gate {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AskedScan {
-    Basic { start_scan: bool },
+    Basic {
+        start_scan: bool,
+    },
     Enhanced,
+    /// No scan counts: what is asked is who has signed it.
+    SignatureOnly,
 }
 
 /// What becomes of an image that no scanner can scan (distroless, scratch). It never speaks of one that nobody could look at,
@@ -344,6 +358,8 @@ pub struct Record {
     /// For the history: the digest that was asked for, where it was known, and what was known of each image that was judged.
     pub digest: Option<ImageDigest>,
     pub known: Vec<Scanned>,
+    /// Who has signed it, where that was asked.
+    pub signed: Option<Signed>,
 }
 
 /// Somebody has taken it upon themselves to let one image into one stack, once, whatever its scan says.

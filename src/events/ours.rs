@@ -20,6 +20,8 @@ pub enum Ours {
     Outputs { request_id: String },
     /// Tell of what was decided about a request.
     Notice { request_id: String },
+    /// Somebody has signed an image: who waits for that is looked at.
+    Signed { digest: ImageDigest, repository: Repository },
     /// See whether somebody has to be told of an image.
     Announce { digest: ImageDigest, repository: Repository },
     /// Go on with findings whose reading ran out of time, from this page on.
@@ -51,6 +53,7 @@ impl Ours {
             Self::Outputs { .. } => "outputs",
             Self::Notice { .. } => "notice",
             Self::Announce { .. } => "announce",
+            Self::Signed { .. } => "signed",
             Self::RestOfRead { .. } => "rest-of-read",
         }
     }
@@ -64,7 +67,9 @@ impl Ours {
                 Message { request_id: request_id.as_deref(), n: Some(*n), digest: Some(digest), repository: Some(repository), ..empty }
             }
             Self::Outputs { request_id } | Self::Notice { request_id } => Message { request_id: Some(request_id), ..empty },
-            Self::Announce { digest, repository } => Message { digest: Some(digest), repository: Some(repository), ..empty },
+            Self::Announce { digest, repository } | Self::Signed { digest, repository } => {
+                Message { digest: Some(digest), repository: Some(repository), ..empty }
+            }
             Self::RestOfRead { digest, repository, token } => Message { digest: Some(digest), repository: Some(repository), token: Some(token), ..empty },
         };
         serde_json::to_string(&message).expect("texts and numbers always make JSON")
@@ -94,6 +99,7 @@ impl Ours {
             "outputs" => Self::Outputs { request_id: message.text("requestId")?.to_owned() },
             "notice" => Self::Notice { request_id: message.text("requestId")?.to_owned() },
             "announce" => Self::Announce { digest: message.digest("digest")?, repository: repository()? },
+            "signed" => Self::Signed { digest: message.digest("digest")?, repository: repository()? },
             "rest-of-read" => Self::RestOfRead { digest: message.digest("digest")?, repository: repository()?, token: message.text("token")?.to_owned() },
             other => return Err(message.bad("kind", format!("is `{}`, which this version of ecr-scan-verifier does not know", shown(other)))),
         })
@@ -102,7 +108,10 @@ impl Ours {
     /// For a person to see.
     pub fn glance(&self) -> Glance {
         match self {
-            Self::LookAgain { digest, repository, .. } | Self::RestOfRead { digest, repository, .. } | Self::Announce { digest, repository } => Glance {
+            Self::LookAgain { digest, repository, .. }
+            | Self::RestOfRead { digest, repository, .. }
+            | Self::Announce { digest, repository }
+            | Self::Signed { digest, repository } => Glance {
                 account: Some(repository.account.clone()),
                 region: Some(repository.region.clone()),
                 repository: Some(repository.name.clone()),

@@ -13,6 +13,7 @@ use crate::domain::protocol::deploy::{Deploy, Home, asked_at, due};
 use crate::domain::protocol::{Outcome, Why};
 use crate::domain::request::{Gate, Named, Request, RequestKind, physical_id};
 use crate::domain::response_url::{BadResponseUrl, ResponseUrl};
+use crate::domain::signature::asked::KmsKeys;
 use crate::events::check::Check;
 use crate::events::deployment::properties::{self, GateProperties};
 use crate::events::{self, Event, deployment};
@@ -128,11 +129,16 @@ fn gate(properties: GateProperties, here: &Here) -> Result<Gate, String> {
         account: here.home.account.clone(),
         name: properties.repository_name.clone(),
     };
+    // Where we run says which root of AWS Signer counts, and from where revocation can be asked.
+    if let Some(asked) = &properties.signatures {
+        asked.trust(&here.partition, &KmsKeys::new()).map_err(|error| format!("`signatureVerification` cannot be used: {error}."))?;
+    }
     Ok(Gate {
         repository: properties.repository.clone().unwrap_or_else(home),
         image: properties.image.clone(),
         expected: properties.image_digest.clone(),
         scan: properties.scan,
+        signatures: properties.signatures,
         policy: properties.policy,
         platforms: properties.platforms,
         max_scan_age_s: properties.max_scan_age_s,

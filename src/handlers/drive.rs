@@ -12,8 +12,9 @@ use crate::aws::ecr::Read;
 use crate::aws::requests::Recorded;
 use crate::aws::verdicts::{Begun, Written};
 use crate::domain::alert::NoticeKind;
-use crate::domain::outputs::{Settled, summary_of};
+use crate::domain::outputs::{Settled, signature_text, summary_of};
 use crate::domain::protocol::{Depth, Do, Outcome, PageToken, Protocol, Saw, Why};
+use crate::domain::request::AskedScan;
 use crate::domain::scan::{Answer as ScanAnswer, Answered, Report, ScanSource, leaves_open};
 use crate::events::ours::Ours;
 
@@ -84,6 +85,12 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
                 why = record.why,
                 "decided"
             );
+            if let Some(text) = record.told.as_ref().and_then(signature_text) {
+                info!(request_id = request.request_id, stack = request.stack_name(), "Signature verification result:\n{text}");
+            }
+            if request.gate.as_ref().is_ok_and(|gate| gate.scan == AskedScan::SignatureOnly) && record.told.is_some() {
+                info!(request_id = request.request_id, "Vulnerability scanning skipped (ScanConfig.signatureOnly() mode).");
+            }
             let has_logs = request.gate.as_ref().is_ok_and(|gate| gate.outputs.as_ref().is_some_and(|outputs| outputs.logs.is_some()));
             if let Some(told) = record.told.as_ref().filter(|_| !has_logs)
                 && let Some(summary) = summary_of(request, told)
@@ -177,6 +184,10 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             };
             Saw::Answer(ScanAnswer { source, what, coverage, pushed_at, read_at })
         }
+        Do::Verify { repository, digest, signers } => match &aws.signatures {
+            Some(signatures) => Saw::Signed(signatures.verdict(&aws.verdicts, &repository, &digest, &signers, Timestamp::now()).await?),
+            None => return Err(Why::new("this function verifies no signatures")),
+        },
         Do::ReadDeployed { repository, digest } => Saw::Deployed(aws.deployments.lives(&repository, &digest).await?),
         Do::Index { repository, digest, version, facts } => {
             aws.verdicts.index(&repository, &digest, version, facts.as_ref(), Timestamp::now()).await?;
@@ -295,6 +306,7 @@ fn name(effect: &Do) -> &'static str {
         Do::ReadRegistry => "read the registry's configuration",
         Do::ReadFrequency { .. } => "read the repository's scan frequency",
         Do::Look { .. } => "ask the scanner",
+        Do::Verify { .. } => "find out who has signed the image",
         Do::ReadDeployed { .. } => "read who deploys the image",
         Do::Index { .. } => "make the findings known by their ids",
         Do::ReadAnnounced { .. } => "read what was told",

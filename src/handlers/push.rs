@@ -28,8 +28,8 @@ fn subject(event: &Event) -> Option<Subject> {
         | Event::ImageReplicated { about }
         | Event::ImageDeleted { about }
         | Event::ImageArchived { about }
-        | Event::ImageRestored { about } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
-        // A signature will wake who waits for it, when signatures are verified.
+        | Event::ImageRestored { about }
+        | Event::ArtifactPushed { about, .. } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
         _ => None,
     }
 }
@@ -41,8 +41,9 @@ async fn push(aws: &Aws, subject: Subject, events: &[Event]) -> Result<String, H
         let (is, on_demand_only) = facts(aws, &push).await.map_err(HandlerError::TryAgain)?;
         steps.extend(plan::for_push(&push, &is, on_demand_only));
     }
+    steps.extend(signed(aws, &digest, &repository, events).await.map_err(HandlerError::TryAgain)?);
     // A hint only: what the API says of the image decides, and on-scan asks it.
-    if events.iter().any(|event| !matches!(event, Event::ImagePushed { .. } | Event::ImageReplicated { .. })) {
+    if events.iter().any(|event| !matches!(event, Event::ImagePushed { .. } | Event::ImageReplicated { .. } | Event::ArtifactPushed { .. })) {
         steps.push(Step::Look(digest, SignedDuration::ZERO));
     }
     let planned = steps.len();
@@ -50,6 +51,22 @@ async fn push(aws: &Aws, subject: Subject, events: &[Event]) -> Result<String, H
         carry_out(step, &repository, aws).await?;
     }
     Ok(format!("remembered in {planned} steps"))
+}
+
+/// A signature has come, or something else about an image. Its tag names the image; where it has none, its manifest does.
+async fn signed(aws: &Aws, digest: &ImageDigest, repository: &Repository, events: &[Event]) -> Result<Vec<Step>, Why> {
+    let mut subjects = events.iter().filter_map(|event| match event {
+        Event::ArtifactPushed { subject, .. } => Some(subject.clone()),
+        _ => None,
+    });
+    match subjects.next() {
+        None => Ok(Vec::new()),
+        Some(Some(subject)) => Ok(vec![Step::Signed(subject)]),
+        Some(None) => Ok(match aws.ecr.resolve(repository, &ImageRef::Digest(digest.clone()), None).await? {
+            Resolved::NotAnImage(.., Some(subject)) => vec![Step::Signed(subject)],
+            _ => Vec::new(),
+        }),
+    }
 }
 
 /// All pushes of one digest in a batch, put together: one digest can get several tags.
@@ -87,6 +104,10 @@ pub(super) async fn carry_out(step: Step, repository: &Repository, aws: &Aws) ->
             for step in plan::after_start(&digest, started, Timestamp::now()) {
                 Box::pin(carry_out(step, repository, aws)).await?;
             }
+        }
+        Step::Signed(digest) => {
+            let message = Ours::Signed { digest, repository: repository.clone() };
+            aws.queue.send(message.to_json(), SignedDuration::ZERO).await.map_err(HandlerError::TryAgain)?;
         }
         Step::Look(digest, after) => {
             let message = Ours::LookAgain { digest, repository: repository.clone(), n: 0, request_id: None };

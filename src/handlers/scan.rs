@@ -39,7 +39,7 @@ pub async fn on_scan(batch: SqsEvent, aws: &Arc<Aws>, here: &Here) -> SqsBatchRe
 async fn scan(aws: &Aws, digest: ImageDigest, repository: Repository, said: &Said, home: Home) -> Result<String, HandlerError> {
     let mut hints = said.events.iter().map(hints).reduce(Hints::and).unwrap_or_default();
     // Whoever had it before may have written the row and died before anybody was told: the row looks as if nothing were left to do.
-    hints.must_look |= said.is_said_again;
+    hints.must_look |= said.is_said_again && said.events.iter().any(|event| !matches!(event, Event::Ours(Ours::Signed { .. })));
     let scan = Scan::new(repository, digest, hints, aws.settings.policy.clone(), home).telling(aws.settings.alerting.clone());
     drive(scan, aws).await
 }
@@ -75,9 +75,12 @@ fn subject(event: &Event) -> Option<Subject> {
         | Event::ImageDeleted { about }
         | Event::ImageArchived { about }
         | Event::ImageRestored { about } => Some(Subject::Image(about.digest.clone(), about.repository.clone())),
-        Event::Ours(Ours::LookAgain { digest, repository, .. } | Ours::RestOfRead { digest, repository, .. } | Ours::Announce { digest, repository }) => {
-            Some(Subject::Image(digest.clone(), repository.clone()))
-        }
+        Event::Ours(
+            Ours::LookAgain { digest, repository, .. }
+            | Ours::RestOfRead { digest, repository, .. }
+            | Ours::Announce { digest, repository }
+            | Ours::Signed { digest, repository },
+        ) => Some(Subject::Image(digest.clone(), repository.clone())),
         Event::Ours(Ours::Timer { request_id, .. } | Ours::Outputs { request_id } | Ours::Notice { request_id }) => Some(Subject::Request(request_id.clone())),
         Event::DeploymentGivenUp { request, .. } => Some(Subject::Request(request.request_id.clone())),
         _ => None,
@@ -99,6 +102,7 @@ fn hints(event: &Event) -> Hints {
         }
         // It says nothing of the image: with whatever else is said, it changes nothing.
         Event::Ours(Ours::Announce { .. }) => return Hints { announce: true, can_wait: true, looked_again: u32::MAX, ..Hints::default() },
+        Event::Ours(Ours::Signed { .. }) => return Hints { signed: true, can_wait: true, looked_again: u32::MAX, ..Hints::default() },
         Event::Ours(Ours::RestOfRead { token, .. }) => return Hints { from: Some(PageToken(token.clone())), must_look: true, ..Hints::default() },
         _ => (None, None),
     };

@@ -201,6 +201,7 @@ impl Setting {
             old_properties_hash: None,
             asked_at: at(asked),
             gate: Ok(Gate {
+                signatures: None,
                 repository: repository(),
                 image: reference.clone(),
                 expected: None,

@@ -221,7 +221,10 @@ fn an_index_that_cannot_be_judged_is_refused() {
     for (is, first_line) in [
         (Resolved::Index(digest("index"), vec![]), "payments-api:1.4.2 is an index without a single image in it."),
         (Resolved::Index(digest("index"), many), "payments-api:1.4.2 is an index of 41 images; at most 40 can be judged together."),
-        (Resolved::NotAnImage(digest("chart"), "application/x".into()), "payments-api:1.4.2 is not an image, but `application/x`: there is nothing to scan."),
+        (
+            Resolved::NotAnImage(digest("chart"), "application/x".into(), None),
+            "payments-api:1.4.2 is not an image, but `application/x`: there is nothing to scan.",
+        ),
         (Resolved::NotFound, "payments-api:1.4.2 does not exist in ECR (account 123456789012, region eu-west-1)."),
     ] {
         let mut world = World::default();

@@ -123,6 +123,7 @@ fn digest(text: &str) -> ImageDigest {
 /// The gate that most of the sample requests ask for.
 fn gate(tag: &str, digest_at_synth: Option<&str>) -> GateProperties {
     GateProperties {
+        signatures: None,
         repository_name: "team/web-app".into(),
         repository: Some(about(APP, &[]).repository),
         image: ImageRef::parse(tag).unwrap(),

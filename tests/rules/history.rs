@@ -23,6 +23,7 @@ fn decisions() -> Vec<Decision> {
         facts: Facts::new(ScanSource::Enhanced, vec![]).hash().clone(),
     };
     let passed = Decision {
+        signed: None,
         at: Some(at(200)),
         stack: STACK.into(),
         logical_id: "Gate".into(),

@@ -12,6 +12,7 @@ mod judging;
 mod messages;
 mod outputs;
 mod scanning;
+mod signed;
 mod signing;
 mod states;
 mod sweeping;

@@ -21,6 +21,10 @@ use ecr_scan_verifier::domain::request::{
 };
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
 use ecr_scan_verifier::domain::scan::{Answer as ScanAnswer, Answered, Coverage, Facts, FactsHash, Report, ScanSource};
+use ecr_scan_verifier::domain::signature::asked::{Asked, AskedSigner, OnUnsigned};
+use ecr_scan_verifier::domain::signature::key::KeyId;
+use ecr_scan_verifier::domain::signature::trust::Rule;
+use ecr_scan_verifier::domain::signature::verdict::{By as SignedBy, Format, Reason, Refused, Verdict, Verified};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -69,6 +73,35 @@ pub fn status(word: &str) -> Answered {
 /// The name of an effect, and what happens right before it.
 pub type Interruption = (&'static str, fn(&mut World));
 
+/// What is found of an image's signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signatures {
+    Good,
+    None,
+    OfAnotherKey,
+    CouldNotCheck,
+    /// Nobody could look, this time or for good.
+    Broken,
+    Denied,
+    NoImage,
+}
+
+const SIGNER: &str = "the KMS key arn:aws:kms:eu-west-1:123456789012:key/1";
+
+pub fn verified() -> Verified {
+    Verified { signer: SIGNER.into(), by: SignedBy::Key(KeyId("11".repeat(32))), format: Format::CosignBundle, signed_at: None, expires_at: None }
+}
+
+fn refused(reason: Reason) -> Verdict {
+    Verdict::Refused(vec![Refused { signer: SIGNER.into(), reason }])
+}
+
+/// By a key in KMS.
+pub fn asked_to_be_signed(on_unsigned: OnUnsigned) -> Option<Asked> {
+    let key = "arn:aws:kms:eu-west-1:123456789012:key/1".parse().unwrap();
+    Some(Asked { rule: Rule::AllOf, signers: vec![AskedSigner::Kms(key)], on_unsigned })
+}
+
 pub struct World {
     pub now: i64,
     pub registry: ScanSource,
@@ -76,6 +109,8 @@ pub struct World {
     /// What the scanner says of an image: in this order, the last one for ever.
     pub scans: BTreeMap<ImageDigest, VecDeque<Answered>>,
     pub coverage: Option<Coverage>,
+    /// Who has signed an image: in this order, the last answer for ever. Of others nobody has.
+    pub signed: BTreeMap<ImageDigest, VecDeque<Signatures>>,
     /// What Inspector has for every finding, where it is asked.
     pub epss: Option<Epss>,
     /// So often a reading runs out of time.
@@ -150,6 +185,7 @@ impl Default for World {
             on_demand_only: false,
             scans: BTreeMap::new(),
             coverage: None,
+            signed: BTreeMap::new(),
             epss: None,
             pages_left: 0,
             read_on: Vec::new(),
@@ -199,6 +235,11 @@ impl Default for World {
 }
 
 impl World {
+    pub fn signatures(&mut self, image: &str, answers: impl IntoIterator<Item = Signatures>) -> &mut Self {
+        self.signed.insert(digest(image), answers.into_iter().collect());
+        self
+    }
+
     pub fn scans(&mut self, image: &str, answers: impl IntoIterator<Item = Answered>) -> &mut Self {
         self.scans.insert(digest(image), answers.into_iter().collect());
         self
@@ -346,6 +387,19 @@ impl World {
                     report.findings.iter_mut().for_each(|finding| finding.epss = self.epss);
                 }
                 Saw::Answer(ScanAnswer { source: self.registry, what, coverage: self.coverage.clone(), pushed_at: None, read_at: at(self.now) })
+            }
+            Do::Verify { digest, .. } => {
+                let answers = self.signed.entry(digest).or_default();
+                let said = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+                match said.unwrap_or(Signatures::None) {
+                    Signatures::Good => Saw::Signed(Some(Verdict::Verified(vec![verified()]))),
+                    Signatures::None => Saw::Signed(Some(refused(Reason::Unsigned { others: 0 }))),
+                    Signatures::OfAnotherKey => Saw::Signed(Some(refused(Reason::WrongKey))),
+                    Signatures::CouldNotCheck => Saw::Signed(Some(refused(Reason::CouldNotCheck("AWS Signer does not answer".into())))),
+                    Signatures::Broken => Saw::Failed(Why { text: "could not list what refers to it: timeout".into(), denied: false }),
+                    Signatures::Denied => Saw::Failed(Why { text: "could not read the public key: AccessDenied".into(), denied: true }),
+                    Signatures::NoImage => Saw::Signed(None),
+                }
             }
             Do::ReadDeployed { .. } => {
                 let of_policies = self.policies.iter().map(|policy| Live { policy: Some(policy.clone()), ..live("payments") });
@@ -643,6 +697,7 @@ fn request(kind: RequestKind, image: ImageRef) -> Request {
             image,
             expected: None,
             scan: AskedScan::Basic { start_scan: false },
+            signatures: None,
             policy: at_or_above("HIGH"),
             platforms: vec![],
             max_scan_age_s: None,

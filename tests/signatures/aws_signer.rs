@@ -121,7 +121,7 @@ fn the_question_holds_each_certificate_with_its_issuer() {
     };
     let expected = RevocationQuestion {
         signature_timestamp: time(SIGNED_AT),
-        platform_id: "Notation-OCI-SHA384-ECDSA",
+        platform_id: "Notation-OCI-SHA384-ECDSA".into(),
         profile_version_arn: VERSION.into(),
         job_arn: JOB.into(),
         certificate_hashes: vec![hash(0) + &hash(1), hash(1) + &hash(2), hash(2) + &hash(3), hash(3) + &hash(3)],

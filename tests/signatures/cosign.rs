@@ -117,7 +117,7 @@ fn key_files_that_are_none_say_what_they_are() {
         (pem("PUBLIC KEY", &[Key::p256().spki(), vec![0]].concat()), "it is damaged"),
         (short(1024), "it is an RSA key of 1024 bits"),
         (short(2040), "it is an RSA key of 2040 bits"),
-        (short(4104), "it is an RSA key of 4104 bits"),
+        (short(8200), "it is an RSA key of 8200 bits"),
         (" ".repeat(20_000), "it is 20000 bytes long"),
     ] {
         let error = CosignKey::from_pem(&text).unwrap_err().to_string();

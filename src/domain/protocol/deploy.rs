@@ -10,6 +10,8 @@
 //! Lambda has given up ([`Deploy::given_up`]). And it answers whoever asks without a deployment ([`Deploy::checking`]): it looks
 //! as it does for a Create, and where that would be decided or would begin to wait, it says so and leaves nothing behind but what it has read.
 
+mod signing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -34,6 +36,7 @@ use crate::domain::request::{
 };
 use crate::domain::response_url::ResponseUrl;
 use crate::domain::scan::{Facts, FactsHash, Reading, ScanSource, ScanState, Standing, understand};
+use crate::domain::signature::standing::{Found, Refusal};
 
 /// So many images of an index are judged together; their heads come in one read, their rows in one transaction.
 pub const MOST_IMAGES: usize = 40;
@@ -108,6 +111,10 @@ struct Known {
     /// Whether the tag still names what it named when the request began to wait.
     checked_again: bool,
     heads: BTreeMap<ImageDigest, Option<Head>>,
+    /// Who has signed it, as far as somebody has looked.
+    signed: BTreeMap<ImageDigest, Found>,
+    /// What is in the way of it as far as signatures go, forgiven or not.
+    refusal: Option<Refusal>,
     /// The findings of that name, or that they are gone.
     facts: BTreeMap<ImageDigest, (FactsHash, Option<Facts>)>,
     registry: Option<ScanSource>,
@@ -169,6 +176,7 @@ enum Asked {
     ImageAgain(ImageDigest),
     Heads(Vec<ImageDigest>),
     Facts(ImageDigest, FactsHash),
+    Signatures(ImageDigest),
     Registry,
     Frequency,
     Glass,
@@ -369,15 +377,27 @@ impl Deploy {
             Images::Refused(reason) => return self.refuse(reason, "REFUSED", now),
         };
         self.known.counted = Some(images.clone());
-        let unread: Vec<ImageDigest> = images.digests().filter(|digest| !self.known.heads.contains_key(digest)).cloned().collect();
-        if !unread.is_empty() {
-            let effect = Do::ReadHeads { repository: gate.repository.clone(), digests: unread.clone() };
-            return self.ask(Asked::Heads(unread), effect);
+        if gate.scan == AskedScan::SignatureOnly {
+            return match self.stand(gate, &images, now) {
+                Some(effect) => effect,
+                None => self.rule(gate, &images, &[], now),
+            };
+        }
+        if let Some(effect) = self.read_heads(gate, &images) {
+            return effect;
         }
         // An index is not scanned, but it can be archived, whatever its images are.
         if images.is_index() && self.head(&images.digest).map(Head::state) == Some(ScanState::Archived) {
             let root = Child { digest: images.digest.clone(), platform: String::new() };
             return self.refuse(message::unscanned(gate, &root, &ScanState::Archived), "UNSCANNED", now);
+        }
+
+        if let Some(effect) = self.stand(gate, &images, now) {
+            return effect;
+        }
+        // An image that is refused for its signature is not looked at any further.
+        if self.is_unsigned_for_good(gate, &images, now) {
+            return self.rule(gate, &images, &[], now);
         }
 
         let mut seen = Vec::with_capacity(images.images.len());
@@ -412,8 +432,9 @@ impl Deploy {
             Seen::NotYet(_) | Seen::Unscanned(_) => true,
             Seen::Pass(_) | Seen::LetThrough | Seen::Refused(_) | Seen::Missing(_) => false,
         };
+        let unsigned = self.known.refusal.clone().filter(|refusal| !gate.forgives(refusal));
         // Broken for one deployment, and a check is none.
-        if seen.iter().any(|(_, seen)| is_in_the_way(seen)) && self.known.rolling_back != Some(true) && self.run != Run::Checked {
+        if (unsigned.is_some() || seen.iter().any(|(_, seen)| is_in_the_way(seen))) && self.known.rolling_back != Some(true) && self.run != Run::Checked {
             match self.known.glass.clone() {
                 None if self.must_ask_stack() => return self.ask_stack(),
                 None => {
@@ -426,6 +447,9 @@ impl Deploy {
                 },
                 Some(_) => {}
             }
+        }
+        if let Some(refusal) = unsigned.as_ref().filter(|_| self.is_unsigned_for_good(gate, images, now)) {
+            return self.refuse_unsigned(gate, images, refusal, now);
         }
         // With `failOnVulnerability: false` a Block decides nothing; an image that is not judged still does.
         if gate.on_block == OnBlock::Fail
@@ -444,6 +468,9 @@ impl Deploy {
         }
         if find(|seen| matches!(seen, Seen::NotYet(_))).is_some() {
             return self.wait(gate, images, seen, now);
+        }
+        if let Some(refusal) = &unsigned {
+            return self.wait_for_signature(gate, images, refusal, now);
         }
         if let Some(effect) = self.check_tag_again(gate, images) {
             return effect;
@@ -481,10 +508,7 @@ impl Deploy {
             _ => None,
         });
         let data = Data::admitted(gate, &images.digest, verdict, scanned_at.min());
-        let digests =
-            std::iter::once(images.digest.clone()).chain(images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest));
-        let admission = Admission { repository: Some(gate.repository.clone()), digests: digests.collect(), policy: Some(gate.policy.clone()), data };
-        self.admit(verdict, admission, now)
+        self.admit(verdict, admission(gate, images, data), now)
     }
 
     /// While the request waited, the tag may have moved: what would be deployed now is another image.
@@ -500,10 +524,7 @@ impl Deploy {
     /// Let through on somebody's word, once, and recorded as that.
     fn break_glass(&mut self, gate: &Gate, images: &Counted, glass: Glass, now: Timestamp) -> Do {
         let data = Data::admitted(gate, &images.digest, "BREAK_GLASS", None);
-        let digests =
-            std::iter::once(images.digest.clone()).chain(images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest));
-        let admission = Admission { repository: Some(gate.repository.clone()), digests: digests.collect(), policy: Some(gate.policy.clone()), data };
-        self.admit_by("BREAK_GLASS", admission, Some(glass), now)
+        self.admit_by("BREAK_GLASS", admission(gate, images, data), Some(glass), now)
     }
 
     /// No complete result: wait for one, as long as there is time.
@@ -665,6 +686,8 @@ impl Deploy {
                     self.known.heads.remove(digest);
                     self.known.looked.insert(digest.clone());
                 }
+                // So can a signature have come.
+                self.known.signed.clear();
                 self.decide(now)
             }
         }
@@ -714,7 +737,7 @@ impl Deploy {
             }
             (Some(Ok(Resolved::Image(digest))), _) => Ok((digest.clone(), one(digest))),
             (Some(Ok(Resolved::Index(digest, children))), _) => Ok((digest.clone(), many(children))),
-            (Some(Ok(Resolved::NotAnImage(digest, media_type))), _) => Ok((digest.clone(), Images::Refused(message::not_an_image(gate, media_type)))),
+            (Some(Ok(Resolved::NotAnImage(digest, media_type, _))), _) => Ok((digest.clone(), Images::Refused(message::not_an_image(gate, media_type)))),
             (Some(Ok(Resolved::NotFound)), image) => Ok((digest_or_none(image), Images::Refused(message::image_not_found(gate)))),
             (Some(Ok(Resolved::OtherDigest)), image) => {
                 let expected = gate.expected.clone().unwrap_or_else(|| digest_or_none(image));
@@ -945,6 +968,7 @@ impl Deploy {
             notice: None,
             digest: None,
             known: Vec::new(),
+            signed: None,
         })
     }
 
@@ -955,7 +979,8 @@ impl Deploy {
         let known = self.known.counted.as_ref().map(|images| self.scanned(images, now)).unwrap_or_default();
         let admitted = record.admitted.as_ref().and_then(|admission| admission.data.image_digest.parse().ok());
         let digest = admitted.or_else(|| self.digest());
-        let mut record = Box::new(Record { told: self.known.told.take(), outputs_are_written, digest, known, ..record });
+        let signed = self.signed().filter(|_| !["ROLLBACK", "ROLLBACK_UNVERIFIED", "SUPERSEDED"].contains(&record.verdict.as_str()));
+        let mut record = Box::new(Record { told: self.known.told.take(), outputs_are_written, digest, known, signed, ..record });
         record.notice = Decided::of(&self.request, &record).filter(|_| self.home.is_heard);
         self.has_notice = record.notice.is_some();
         match self.run {
@@ -1077,6 +1102,7 @@ impl Deploy {
             counts,
             blocking,
             blocking_total: self.known.judged.iter().map(|judged| judged.blocking).sum(),
+            signature: self.signed(),
             images: self.known.judged.iter().filter(|_| is_index).map(of_index).collect(),
             message,
             retry_after_seconds: retry_after.and_then(|after| u32::try_from(after.as_secs()).ok()),
@@ -1086,7 +1112,7 @@ impl Deploy {
     /// The digest that is deployed, as far as it is known.
     fn digest(&self) -> Option<ImageDigest> {
         match (&self.known.resolved, self.request.gate.as_ref().ok().map(|gate| &gate.image)) {
-            (Some(Ok(Resolved::Image(digest) | Resolved::Index(digest, _) | Resolved::NotAnImage(digest, _))), _) => Some(digest.clone()),
+            (Some(Ok(Resolved::Image(digest) | Resolved::Index(digest, _) | Resolved::NotAnImage(digest, ..))), _) => Some(digest.clone()),
             (_, Some(ImageRef::Digest(digest))) => Some(digest.clone()),
             _ => None,
         }
@@ -1123,8 +1149,16 @@ impl Deploy {
         let waits_for_them = is_strict && !(verdict == "BLOCK" && gate.on_block == OnBlock::Fail);
         let has_waited = waits_for_them || matches!(self.run, Run::Woken { .. });
         let objection = objection.filter(|_| self.known.rolling_back != Some(true));
-        self.known.told =
-            Some(Told { digest: images.digest.clone(), images: images_told, verdict: verdict.to_owned(), decided_at: now, has_waited, objection });
+        self.known.told = Some(Told {
+            digest: images.digest.clone(),
+            images: images_told,
+            verdict: verdict.to_owned(),
+            decided_at: now,
+            has_waited,
+            objection,
+            signature: self.signature_told(gate),
+            by_signature_alone: gate.scan == AskedScan::SignatureOnly,
+        });
     }
 
     /// Whoever writes a row has on-scan see to what follows from it: who is to be told, and by what it is found. Then the mark.
@@ -1222,6 +1256,17 @@ impl Deploy {
             // Its counts block it already: the findings were only for the message.
             (Asked::Facts(digest, hash), Saw::Failed(_)) if self.blocks_by_record(&digest, now) => {
                 self.known.facts.insert(digest, (hash, None));
+            }
+            (Asked::Signatures(digest), Saw::Signed(Some(verdict))) => {
+                self.known.signed.insert(digest, Found::Verdict(verdict));
+            }
+            (Asked::Signatures(_), Saw::Signed(None)) => {
+                let Ok(gate) = &self.request.gate else { return None };
+                let reason = message::image_not_found(gate);
+                return Some(self.refuse(reason, "REFUSED", now));
+            }
+            (Asked::Signatures(digest), Saw::Failed(why)) => {
+                self.known.signed.insert(digest, Found::CouldNotLook { why: why.text, is_for_good: why.denied });
             }
             (Asked::Registry, Saw::Registry(source)) => self.known.registry = Some(source),
             (Asked::Frequency, Saw::Frequency { on_demand_only }) => self.known.on_demand_only = Some(on_demand_only),
@@ -1353,6 +1398,15 @@ enum Source {
     Ask,
     Outdated,
     Refused(Reason),
+}
+
+/// What is deployed from now on: the digest in the template, then, for an index, its counted images.
+fn admission(gate: &Gate, images: &Counted, data: Data) -> Admission {
+    let children = images.images.iter().map(|image| image.digest.clone()).filter(|child| *child != images.digest);
+    let digests = std::iter::once(images.digest.clone()).chain(children).collect();
+    // Where no scan was asked for, later findings are no objection of this gate.
+    let policy = Some(gate.policy.clone()).filter(|_| gate.scan != AskedScan::SignatureOnly);
+    Admission { repository: Some(gate.repository.clone()), digests, policy, data }
 }
 
 /// A digest for a refusal, where nothing was resolved; the refusal does not show it.

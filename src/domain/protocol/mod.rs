@@ -36,6 +36,8 @@ use super::plan::Started;
 use super::request::{Answer, Counted, Data, Forward, Glass, Record, Request, Rows, Stage, Stored, Waiting};
 use super::response_url::ResponseUrl;
 use super::scan::{Answer as ScanAnswer, Facts, FactsHash, ScanSource};
+use super::signature::asked::Asked;
+use super::signature::verdict::Verdict;
 
 /// How long the claimer may take to send the answer before somebody else sends it: the PUT takes 20 s at most, and clocks
 /// differ by some.
@@ -78,6 +80,12 @@ pub enum Do {
         from: Option<PageToken>,
         /// Whether to ask Inspector as well how likely the findings are exploited.
         epss: bool,
+    },
+    /// Who of those that are asked for has signed this digest.
+    Verify {
+        repository: Repository,
+        digest: ImageDigest,
+        signers: Box<Asked>,
     },
     /// Where this image is deployed.
     ReadDeployed {
@@ -347,6 +355,8 @@ pub enum Saw {
         on_demand_only: bool,
     },
     Answer(ScanAnswer),
+    /// `None`: there is no such image.
+    Signed(Option<Verdict>),
     /// The time is up and there are more pages; what was read is kept.
     MoreToRead(PageToken),
     Deployed(Vec<Live>),
@@ -386,7 +396,8 @@ pub enum Resolved {
     Image(ImageDigest),
     /// The counted images of an index, attestations left out.
     Index(ImageDigest, Vec<super::head::Child>),
-    NotAnImage(ImageDigest, String),
+    /// What it is, and what it refers to.
+    NotAnImage(ImageDigest, String, Option<ImageDigest>),
     NotFound,
     /// The tag names another digest than the one expected.
     OtherDigest,

@@ -45,7 +45,7 @@ struct Work {
     /// What could not be written this time.
     failed: Option<Why>,
     /// What has been tried in this run.
-    tried: [bool; 3],
+    tried: [bool; 4],
     /// Whether the request waits for this.
     is_open: bool,
 }
@@ -61,6 +61,7 @@ enum At {
     Exporting,
     AskingExport,
     Placing(String),
+    PublishingSignature,
     Publishing,
     /// Noting, and what comes after it.
     Noting(After),
@@ -85,7 +86,7 @@ impl Outputs {
         let (Some(wanted), Some(told)) = (wanted, stored.told) else { return done("there is nothing to write") };
         let Stored { request, progress, stage, .. } = stored;
         let is_open = stage == Stage::Open;
-        let work = Work { request, wanted, told, progress, facts: Vec::new(), failed: None, tried: [false; 3], is_open };
+        let work = Work { request, wanted, told, progress, facts: Vec::new(), failed: None, tried: [false; 4], is_open };
         if work.is_settled() {
             return self.over(is_open, now);
         }
@@ -97,9 +98,10 @@ impl Outputs {
     /// The next output that is not settled.
     fn choose(&mut self, now: Timestamp) -> Do {
         let Some(work) = &mut self.work else { return stray("no work") };
-        let [logs, sbom, message] = work.tried;
+        let [logs, sbom, signature, message] = work.tried;
         if work.progress.logs.is_none() && !logs {
             if work.wanted.logs.is_some()
+                && !work.told.by_signature_alone
                 && let Some(scanned) = work.unread()
             {
                 let effect = Do::ReadFacts { repository: work.gate().repository.clone(), digest: scanned.image.digest.clone(), facts: scanned.facts.clone() };
@@ -124,6 +126,9 @@ impl Outputs {
             && !sbom
         {
             work.tried[1] = true;
+            if work.told.by_signature_alone {
+                return self.settle_sbom(Settled::written("no scan was judged, so there is no SBOM"));
+            }
             let role = work.role();
             if let Some(export) = &work.progress.export {
                 let report_id = export.report_id.clone();
@@ -138,10 +143,20 @@ impl Outputs {
             return Do::StartExport { role, image_arn, sbom: to, prefix };
         }
         if let Some(topic_arn) = work.wanted.topic_arn.clone()
+            && work.progress.signature_message.is_none()
+            && !signature
+            && let Some(message) = work.writer(&self.pipeline).signature_message()
+        {
+            work.tried[2] = true;
+            let role = work.role();
+            self.at = At::PublishingSignature;
+            return Do::Publish { role, topic_arn, message };
+        }
+        if let Some(topic_arn) = work.wanted.topic_arn.clone()
             && work.progress.message.is_none()
             && !message
         {
-            work.tried[2] = true;
+            work.tried[3] = true;
             match work.writer(&self.pipeline).message() {
                 None => work.progress.message = Some(Settled::written("nothing blocks")),
                 Some(message) => {
@@ -292,7 +307,7 @@ impl Work {
     }
 
     fn is_settled(&self) -> bool {
-        self.progress.is_settled(&self.wanted)
+        self.progress.is_settled(&self.wanted, &self.told)
     }
 }
 
@@ -327,6 +342,7 @@ impl Protocol for Outputs {
             (At::AskingExport, Saw::ExportIs(state)) => self.exported(state, now),
             (At::Placing(place), Saw::Done) => self.settle_sbom(Settled::written(place)),
             (At::Placing(_), Saw::NoFile) => self.no_file(),
+            (At::PublishingSignature, Saw::Done) => self.settle(|progress| progress.signature_message = Some(Settled::written("sent"))),
             (At::Publishing, Saw::Done) => self.settle(|progress| progress.message = Some(Settled::written("sent"))),
             (At::Facts(_), Saw::Failed(why)) => {
                 if let Some(work) = &mut self.work {
@@ -334,7 +350,9 @@ impl Protocol for Outputs {
                 }
                 self.failed(why, now)
             }
-            (At::Logs | At::Exporting | At::AskingExport | At::Placing(_) | At::Publishing, Saw::Failed(why)) => self.failed(why, now),
+            (At::Logs | At::Exporting | At::AskingExport | At::Placing(_) | At::PublishingSignature | At::Publishing, Saw::Failed(why)) => {
+                self.failed(why, now)
+            }
             (At::Noting(after), Saw::Done) => self.after_note(after, now),
             (At::Waking(mut wake), saw) => {
                 let effect = wake.next(saw, now);

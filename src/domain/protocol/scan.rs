@@ -43,6 +43,8 @@ pub struct Hints {
     pub can_wait: bool,
     /// Whether somebody has to be told, perhaps.
     pub announce: bool,
+    /// Whether somebody has signed it: that is news for those who wait, and none of a scan.
+    pub signed: bool,
 }
 
 impl Hints {
@@ -63,6 +65,7 @@ impl Hints {
             for_a_request: self.for_a_request || other.for_a_request,
             can_wait: self.can_wait && other.can_wait,
             announce: self.announce || other.announce,
+            signed: self.signed || other.signed,
         }
     }
 }
@@ -181,6 +184,8 @@ impl Scan {
                 self.at = At::Gathering(at);
                 self.look_again(0, at.duration_since(now))
             }
+            // Of its scan nothing is new, and it may never have had one.
+            Reading::None if self.hints.signed && !self.hints.announce => self.ask_who_waits(),
             Reading::None if self.head.is_none() => Do::Finish(Outcome::Done("nothing is recorded of it".to_owned())),
             Reading::None => self.remember(Vec::new(), now),
         }

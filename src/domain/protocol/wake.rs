@@ -174,6 +174,7 @@ impl Record {
             notice: None,
             digest: None,
             known: Vec::new(),
+            signed: None,
         }
     }
 }

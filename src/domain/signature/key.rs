@@ -16,6 +16,8 @@ use crate::domain::image::sha256_hex;
 
 /// A file with one key in it is a few hundred bytes; 4096 bits of RSA make 800.
 const LONGEST_PEM: usize = 16 * 1024;
+/// Of which any one counts: each is tried on every signature.
+const MOST_KEYS: usize = 10;
 
 /// A key is known by the SHA-256 of its SubjectPublicKeyInfo, in lowercase hex.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,13 +84,15 @@ pub enum BadKey {
     TooLong(usize),
     #[error("it holds {0} PEM blocks, and has to hold one key")]
     Several(usize),
+    #[error("it holds {0} keys, and {MOST_KEYS} is the most")]
+    TooMany(usize),
     #[error("it is a private key (`{0}`), which nobody but the signer may have: give the public key (cosign.pub), and replace this one")]
     Private(String),
     #[error("it is a `{0}`: expected `PUBLIC KEY` or `RSA PUBLIC KEY`")]
     Label(String),
     #[error("it is damaged: {0}")]
     Damaged(String),
-    #[error("it is an RSA key of {0} bits: expected 2048 to 4096")]
+    #[error("it is an RSA key of {0} bits: expected 2048 to 8192")]
     RsaSize(usize),
     #[error("its kind ({0}) cannot be verified: expected ECDSA on P-256, P-384 or P-521, RSA, or Ed25519")]
     Kind(String),
@@ -116,12 +120,15 @@ impl PublicKey {
             return Err(BadKey::TooLong(text.len()));
         }
         let blocks = pem_blocks(text).map_err(BadKey::Damaged)?;
-        let (label, der) = match blocks.as_slice() {
-            [] => return Err(BadKey::NotPem),
-            [one] => one,
-            more => return Err(BadKey::Several(more.len())),
-        };
-        match label.as_str() {
+        match blocks.as_slice() {
+            [] => Err(BadKey::NotPem),
+            [(label, der)] => Self::from_block(label, der),
+            more => Err(BadKey::Several(more.len())),
+        }
+    }
+
+    fn from_block(label: &str, der: &[u8]) -> Result<Self, BadKey> {
+        match label {
             "PUBLIC KEY" => Self::from_der(der),
             "RSA PUBLIC KEY" => Self::rsa(der, KeyId(sha256_hex(&rsa_spki(der)))),
             private if private.ends_with("PRIVATE KEY") => Err(BadKey::Private(private.to_owned())),
@@ -173,7 +180,7 @@ impl PublicKey {
         numbers.finish()?;
         let bytes = modulus.as_bytes();
         let bits = bytes.len() * 8 - bytes.first().map_or(0, |first| first.leading_zeros() as usize);
-        if !(2048..=4096).contains(&bits) {
+        if !(2048..=8192).contains(&bits) {
             return Err(BadKey::RsaSize(bits));
         }
         Ok(Self { id, kind: Kind::Rsa { pkcs1: pkcs1.to_vec(), bits } })
@@ -246,7 +253,23 @@ impl CosignKey {
     /// A PEM file. Cosign verifies with SHA-256 whatever the key; it signs with the hash of the curve in newer releases, and
     /// so does KMS, so that its own signatures fail it (sigstore/cosign#5091). Either is as safe as the other: both count.
     pub fn from_pem(text: &str) -> Result<Self, BadKey> {
-        let key = PublicKey::from_pem(text)?;
+        PublicKey::from_pem(text).map(Self::of)
+    }
+
+    /// Several keys in one text: while one replaces another, either counts. Each of them has to be good.
+    pub fn all_from_pem(text: &str) -> Result<Vec<Self>, BadKey> {
+        if text.len() > LONGEST_PEM {
+            return Err(BadKey::TooLong(text.len()));
+        }
+        let blocks = pem_blocks(text).map_err(BadKey::Damaged)?;
+        match blocks.len() {
+            0 => Err(BadKey::NotPem),
+            1..=MOST_KEYS => blocks.iter().map(|(label, der)| PublicKey::from_block(label, der).map(Self::of)).collect(),
+            n => Err(BadKey::TooMany(n)),
+        }
+    }
+
+    fn of(key: PublicKey) -> Self {
         let algorithms = match key.kind() {
             KeyKind::P256 => vec![Algorithm::Ecdsa(Hash::Sha256)],
             KeyKind::P384 => vec![Algorithm::Ecdsa(Hash::Sha256), Algorithm::Ecdsa(Hash::Sha384)],
@@ -254,7 +277,7 @@ impl CosignKey {
             KeyKind::Rsa(_) => vec![Algorithm::RsaPkcs1(Hash::Sha256)],
             KeyKind::Ed25519 => vec![Algorithm::Ed25519],
         };
-        Ok(Self { key, algorithms })
+        Self { key, algorithms }
     }
 
     /// KMS's answer to GetPublicKey: the key, and the algorithms it lists, in KMS's words and order.

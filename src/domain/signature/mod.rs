@@ -21,8 +21,10 @@
 //! - `key`: public keys and algorithms; `asn1`, `certificate`, `chain`: X.509 as Notation wants it; `cbor`: what COSE needs of it.
 //! - `cosign`, `bundle`, `notation` (with `jws`, `cose`): one format each; `signer`: AWS Signer's own rules, and revocation.
 //! - `trust`, `verify`, `verdict`: who, the whole, and what comes out; `say`: its sentences for people.
+//! - `asked`: whom a gate asks for; `standing`: what the verdicts of an index and of its images come to together.
 
 pub mod artifact;
+pub mod asked;
 mod asn1;
 pub mod bundle;
 mod cbor;
@@ -35,6 +37,7 @@ pub mod key;
 pub mod notation;
 pub mod say;
 pub mod signer;
+pub mod standing;
 pub mod trust;
 pub mod verdict;
 pub mod verify;

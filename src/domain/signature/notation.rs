@@ -29,7 +29,7 @@ pub const PLUGIN: &str = "io.cncf.notary.verificationPlugin";
 pub const PLUGIN_VERSION: &str = "io.cncf.notary.verificationPluginMinVersion";
 
 /// Who vouches for the signing time, and so for which time the certificates are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scheme {
     /// Nobody: the certificates have to be valid now.
     #[serde(rename = "notary.x509")]

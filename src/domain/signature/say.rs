@@ -28,6 +28,11 @@ pub fn verified(image: &str, verified: &Verified) -> String {
     format!("{image} is signed by {} ({by}{at}).", verified.signer)
 }
 
+/// Why, in half a sentence.
+pub fn why(reason: &Reason) -> String {
+    why_and_next(reason).0
+}
+
 fn why_and_next(reason: &Reason) -> (String, &'static str) {
     match reason {
         Reason::Unsigned { others: 0 } => {

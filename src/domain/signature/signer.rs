@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use ring::digest;
+use serde::{Deserialize, Serialize};
 
 use super::chain;
 use super::notation::{Checked, PLUGIN, PLUGIN_VERSION};
@@ -75,10 +76,11 @@ fn partition_of(arn: &str) -> &str {
 }
 
 /// What AWS Signer has to be asked before its signature counts: GetRevocationStatus, in the region where we run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RevocationQuestion {
     pub signature_timestamp: Timestamp,
-    pub platform_id: &'static str,
+    pub platform_id: String,
     pub profile_version_arn: String,
     pub job_arn: String,
     /// Of each certificate, the signer's first: its hash and its issuer's, in one text.
@@ -146,7 +148,7 @@ pub fn check(signature: &Checked, trusted: &Identities) -> Result<(By, Revocatio
     }
     let question = RevocationQuestion {
         signature_timestamp: signature.signed_at,
-        platform_id: PLATFORM,
+        platform_id: PLATFORM.to_owned(),
         profile_version_arn: version_arn.clone(),
         job_arn: job_arn.clone(),
         certificate_hashes: certificate_hashes(&signature.chain)?,

@@ -21,7 +21,7 @@ pub struct Trust {
     pub(super) signers: Vec<Signer>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
     AllOf,
@@ -37,7 +37,8 @@ pub struct Signer {
 
 #[derive(Clone, Debug)]
 pub enum Who {
-    Cosign(CosignKey),
+    /// Any of these keys; there is always one.
+    Cosign(Vec<CosignKey>),
     Notation(Authority),
     /// Its key could not be had (KMS does not answer): what it signed is not known, which is not the same as not signed.
     Unknown {
@@ -101,11 +102,18 @@ impl Trust {
         }
     }
 
+    pub fn names(&self) -> Vec<&str> {
+        self.signers.iter().map(|signer| signer.name.as_str()).collect()
+    }
+
     /// Under what a verdict may be kept and used again: the same digest, and the same word here. Everything is in it that could
     /// change a verdict, and the names, which verdicts hold. Without one where somebody's key is not known.
     pub fn fingerprint(&self) -> Option<String> {
         let signer = |Signer { name, who }: &Signer| match who {
-            Who::Cosign(CosignKey { key, algorithms }) => Some(format!("{name:?} cosign {} {algorithms:?}", key.id)),
+            Who::Cosign(keys) => {
+                let keys: Vec<String> = keys.iter().map(|CosignKey { key, algorithms }| format!("{} {algorithms:?}", key.id)).collect();
+                Some(format!("{name:?} cosign {}", keys.join(" or ")))
+            }
             Who::Notation(Authority { scheme, roots, profiles }) => Some(format!("{name:?} notation {} {roots:?} {profiles:?}", scheme.text())),
             Who::Unknown { .. } => None,
         };
@@ -116,7 +124,12 @@ impl Trust {
 
 impl Signer {
     pub fn cosign(name: impl Into<String>, key: CosignKey) -> Self {
-        Self { name: name.into(), who: Who::Cosign(key) }
+        Self { name: name.into(), who: Who::Cosign(vec![key]) }
+    }
+
+    /// The owner of any of these keys.
+    pub fn cosign_with_any(name: impl Into<String>, keys: Vec<CosignKey>) -> Result<Self, BadTrust> {
+        if keys.is_empty() { Err(BadTrust::Nobody) } else { Ok(Self { name: name.into(), who: Who::Cosign(keys) }) }
     }
 
     /// AWS Signer, for one of these profiles. `partition`: where we run, and where revocation is asked. Roots of one's own take

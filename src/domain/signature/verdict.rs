@@ -7,7 +7,7 @@ use super::key::KeyId;
 use super::notation::Scheme;
 
 /// One signer's signature of the digest, found good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
     /// The signer, as `Trust` names it.
@@ -22,7 +22,7 @@ pub struct Verified {
     pub expires_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
     Key(KeyId),
@@ -36,7 +36,7 @@ pub enum By {
     Certificate(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     CosignClassic,
@@ -45,7 +45,7 @@ pub enum Format {
 }
 
 /// Why a signature does not count, or why there is none. One variant a cause that a person can do something about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// No signature of the kind that the signer makes; so many of another kind.
@@ -85,7 +85,7 @@ pub enum Reason {
     CouldNotCheck(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ended {
     Signature,
@@ -137,7 +137,7 @@ impl Reason {
 }
 
 /// Of each signer, what it came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The rule is kept. Never empty.
@@ -146,13 +146,19 @@ pub enum Verdict {
     Refused(Vec<Refused>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Refused {
     pub signer: String,
     pub reason: Reason,
 }
 
 impl Verdict {
+    /// Not even what is there could be seen.
+    pub fn nobody_could_look(why: &str) -> Self {
+        let reason = Reason::CouldNotCheck(format!("{why:.500}"));
+        Self::Refused(vec![Refused { signer: "those who are asked for".to_owned(), reason }])
+    }
+
     pub fn is_verified(&self) -> bool {
         matches!(self, Self::Verified(_))
     }

@@ -7,8 +7,10 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::artifact::Signature;
+use super::key::CosignKey;
 use super::notation::{self, Subject};
 use super::signer::{self, RevocationAnswer, RevocationQuestion};
 use super::trust::{Authority, Rule, Signer, Trust, Who};
@@ -22,13 +24,23 @@ pub struct Verification {
     signers: Vec<Standing>,
 }
 
+/// A signature that is good, once AWS Signer has said that it is not revoked, where that is to be asked. It can be kept beside
+/// the digest and the trust that it was judged by, and then the question is asked anew, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Good {
+    pub verified: Verified,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<RevocationQuestion>,
+}
+
 /// How one signer stands.
 #[derive(Clone, Debug)]
 struct Standing {
     name: String,
-    good: Option<Verified>,
+    good: Option<Good>,
     /// Good as far as we can tell; AWS Signer has the last word on each.
-    open: VecDeque<(Verified, RevocationQuestion)>,
+    open: VecDeque<Good>,
     /// The reason that came nearest.
     reason: Reason,
 }
@@ -39,20 +51,39 @@ impl Verification {
         Self { rule: trust.rule, signers }
     }
 
+    /// The same from what was found good before, of this digest and under this trust. Where that does not come to `Verified` any
+    /// more, it says nothing: somebody may have signed since.
+    pub fn resume(trust: &Trust, kept: &[Good], now: Timestamp) -> Self {
+        let standing = |signer: &Signer| {
+            let good = kept.iter().find(|good| good.verified.signer == signer.name && good.verified.expires_at.is_none_or(|end| now < end)).cloned();
+            let (open, good) = match good {
+                Some(good) if good.question.is_some() => (VecDeque::from([good]), None),
+                good => (VecDeque::new(), good),
+            };
+            Standing { name: signer.name.clone(), good, open, reason: Reason::Unsigned { others: 0 } }
+        };
+        Self { rule: trust.rule, signers: trust.signers.iter().map(standing).collect() }
+    }
+
+    /// What may be kept of a verdict that is `Verified`.
+    pub fn good(&self) -> Vec<Good> {
+        self.signers.iter().filter_map(|standing| standing.good.clone()).collect()
+    }
+
     /// What has to be asked next. Where all have to sign, all are asked about, also when one is missing already: whether that
     /// is forgiven hangs on what the others are.
     pub fn question(&self) -> Option<&RevocationQuestion> {
         let is_kept = self.rule == Rule::AnyOf && self.signers.iter().any(|standing| standing.good.is_some());
-        if is_kept { None } else { self.asking().and_then(|at| self.signers[at].open.front()).map(|(_, question)| question) }
+        if is_kept { None } else { self.asking().and_then(|at| self.signers[at].open.front()?.question.as_ref()) }
     }
 
     /// The answer to `question`.
     pub fn hear(&mut self, answer: RevocationAnswer) {
         let Some(at) = self.asking() else { return };
         let standing = &mut self.signers[at];
-        let Some((verified, _)) = standing.open.pop_front() else { return };
+        let Some(good) = standing.open.pop_front() else { return };
         match answer.objection() {
-            None => standing.good = Some(verified),
+            None => standing.good = Some(good),
             Some(reason) => standing.refuse(reason),
         }
     }
@@ -63,7 +94,7 @@ impl Verification {
 
     /// What it came to. A question that nobody answered counts as one that could not be asked.
     pub fn verdict(&self) -> Verdict {
-        let verified: Vec<Verified> = self.signers.iter().filter_map(|standing| standing.good.clone()).collect();
+        let verified: Vec<Verified> = self.signers.iter().filter_map(|standing| Some(standing.good.as_ref()?.verified.clone())).collect();
         let is_kept = match self.rule {
             Rule::AllOf => verified.len() == self.signers.len(),
             Rule::AnyOf => !verified.is_empty(),
@@ -90,11 +121,11 @@ impl Standing {
         }
         for signature in ours.into_iter().take(MOST_SIGNATURES) {
             match judge(signer, subject, signature, now) {
-                Ok((verified, None)) => {
-                    standing.good = Some(verified);
+                Ok(good) if good.question.is_none() => {
+                    standing.good = Some(good);
                     break;
                 }
-                Ok((verified, Some(question))) => standing.open.push_back((verified, question)),
+                Ok(good) => standing.open.push_back(good),
                 Err(reason) => standing.refuse(reason),
             }
         }
@@ -112,19 +143,17 @@ impl Standing {
     }
 }
 
-type Good = (Verified, Option<RevocationQuestion>);
-
 fn judge(signer: &Signer, subject: &Subject, signature: &Signature, now: Timestamp) -> Result<Good, Reason> {
     let unlike = || Reason::Unsigned { others: 1 };
     match (&signer.who, signature) {
         (_, Signature::Unusable { reason, .. }) => Err(reason.clone()),
-        (Who::Cosign(key), Signature::Cosign { payload, annotations }) => {
-            cosign::check(key, &subject.digest, payload, annotations)?;
-            Ok((by_key(signer, key, Format::CosignClassic), None))
+        (Who::Cosign(keys), Signature::Cosign { payload, annotations }) => {
+            let key = any_of(keys, |key| cosign::check(key, &subject.digest, payload, annotations))?;
+            Ok(Good { verified: by_key(signer, key, Format::CosignClassic), question: None })
         }
-        (Who::Cosign(key), Signature::Bundle(bytes)) => {
-            bundle::check(key, &subject.digest, bytes)?;
-            Ok((by_key(signer, key, Format::CosignBundle), None))
+        (Who::Cosign(keys), Signature::Bundle(bytes)) => {
+            let key = any_of(keys, |key| bundle::check(key, &subject.digest, bytes))?;
+            Ok(Good { verified: by_key(signer, key, Format::CosignBundle), question: None })
         }
         (Who::Notation(authority), Signature::Jws(bytes)) => by_certificate(signer, authority, jws::read(bytes)?, subject, now),
         // AWS Signer makes none of these, and its plugin refuses them.
@@ -137,7 +166,20 @@ fn judge(signer: &Signer, subject: &Subject, signature: &Signature, now: Timesta
     }
 }
 
-fn by_key(signer: &Signer, key: &super::key::CosignKey, format: Format) -> Verified {
+/// The key that made it, or the reason that came nearest.
+fn any_of(keys: &[CosignKey], check: impl Fn(&CosignKey) -> Result<(), Reason>) -> Result<&CosignKey, Reason> {
+    let mut nearest = Reason::Unsigned { others: 0 };
+    for key in keys {
+        match check(key) {
+            Ok(()) => return Ok(key),
+            Err(reason) if reason.nearness() > nearest.nearness() => nearest = reason,
+            Err(_) => {}
+        }
+    }
+    Err(nearest)
+}
+
+fn by_key(signer: &Signer, key: &CosignKey, format: Format) -> Verified {
     Verified { signer: signer.name.clone(), by: By::Key(key.key.id.clone()), format, signed_at: None, expires_at: None }
 }
 
@@ -153,14 +195,14 @@ fn by_certificate(signer: &Signer, authority: &Authority, envelope: notation::En
     match &authority.profiles {
         Some(profiles) => {
             let (by, question) = signer::check(&checked, profiles)?;
-            Ok((verified(by), Some(question)))
+            Ok(Good { verified: verified(by), question: Some(question) })
         }
         None => {
             if let Some(name) = signer::needs_a_plugin(&checked) {
                 return Err(Reason::Unsupported(format!("its attribute `{name}` has to be judged by a plugin, which only AWS Signer's signatures have here")));
             }
             let leaf = checked.chain.first().map(|der| crate::domain::image::sha256_hex(der)).unwrap_or_default();
-            Ok((verified(By::Certificate(leaf)), None))
+            Ok(Good { verified: verified(By::Certificate(leaf)), question: None })
         }
     }
 }

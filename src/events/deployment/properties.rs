@@ -10,6 +10,9 @@ use crate::domain::image::{ImageDigest, ImageRef, Repository, sha256_hex};
 use crate::domain::outputs::{Layout, LogsTo, Outputs, SbomFormat, SbomTo};
 use crate::domain::policy::{BEYOND_SEVERITY, BadPolicy, Policy};
 use crate::domain::request::{AskedScan, OnBlock, OnUnscanned};
+use crate::domain::signature::asked::{Asked, AskedSigner, OnUnsigned};
+use crate::domain::signature::key::CosignKey;
+use crate::domain::signature::trust::{Root, Rule};
 use crate::events::Glance;
 use crate::events::members::{kind_of, shown};
 
@@ -19,6 +22,8 @@ pub const DEFAULT_TAG: &str = "latest";
 const DEFAULT_POLLING_TIMEOUT_S: u32 = 840;
 const LONGEST_POLLING_TIMEOUT_S: u32 = 3480;
 
+/// Each costs calls while a deployment waits.
+const MOST_SIGNERS: usize = 10;
 const SCAN_AGES_S: std::ops::RangeInclusive<u32> = 3600..=365 * 24 * 3600;
 
 /// The severities that a list may name; a threshold takes the first five.
@@ -34,6 +39,7 @@ pub struct GateProperties {
     /// The digest behind the tag, when that was known at synth: ECR is asked for both together.
     pub image_digest: Option<ImageDigest>,
     pub scan: AskedScan,
+    pub signatures: Option<Asked>,
     pub policy: Policy,
     pub platforms: Vec<String>,
     pub max_scan_age_s: Option<u32>,
@@ -51,8 +57,9 @@ pub enum BadProperties {
     NoRepository,
     #[error("this version of ecr-scan-verifier does not know {}; update the pipeline (or remove {})", named(.0), if .0.len() == 1 { "the property" } else { "the properties" })]
     Unknown(Vec<String>),
-    #[error("this version of ecr-scan-verifier does not check signatures, which {0} asks for; update the pipeline (or take it out)")]
-    NoSignaturesYet(&'static str),
+    /// The original construct's text.
+    #[error("ScanConfig.signatureOnly() requires signatureVerification to be specified. Give `signatureVerification`, or another `scanType`.")]
+    SignatureOnlyOfNobody,
     #[error("pollingTimeout must be between 1 and {LONGEST_POLLING_TIMEOUT_S} seconds, got {0}. Change `pollingTimeoutSeconds`.")]
     PollingTimeout(String),
     #[error("the property `{property}` {reason}; {way_out}")]
@@ -72,6 +79,16 @@ fn bad(property: &str, reason: impl Into<String>, way_out: impl Into<String>) ->
     BadProperties::Bad { property: property.to_owned(), reason: reason.into(), way_out: way_out.into() }
 }
 
+impl BadProperties {
+    /// The same of a member of that property.
+    fn inside(self, place: &str) -> Self {
+        match self {
+            Self::Bad { property, reason, way_out } => Self::Bad { property: format!("{place}.{property}"), reason, way_out },
+            other => other,
+        }
+    }
+}
+
 impl GateProperties {
     pub fn parse(properties: &Map<String, Value>) -> Result<Self, BadProperties> {
         let given = Given(properties);
@@ -89,12 +106,17 @@ impl GateProperties {
         {
             return Err(bad("imageDigest", "is another digest than `imageTag` names", "give one of them, or the same in both"));
         }
+        let (scan, signatures) = (given.scan()?, given.signatures()?);
+        if scan == AskedScan::SignatureOnly && signatures.is_none() {
+            return Err(BadProperties::SignatureOnlyOfNobody);
+        }
         Ok(Self {
             repository: given.repository(repository_name)?,
             repository_name: repository_name.to_owned(),
             image,
             image_digest,
-            scan: given.scan()?,
+            scan,
+            signatures,
             policy: given.policy()?,
             platforms: given.platforms()?,
             max_scan_age_s: given.max_scan_age_s()?,
@@ -189,7 +211,7 @@ fn write_object(mut members: Vec<(&String, &Value)>, text: &mut String) {
 struct Given<'a>(&'a Map<String, Value>);
 
 impl<'a> Given<'a> {
-    const KNOWN: [&'static str; 25] = [
+    const KNOWN: [&'static str; 26] = [
         "ServiceToken",
         "ServiceTimeout",
         "addr",
@@ -215,12 +237,10 @@ impl<'a> Given<'a> {
         "outputsRoleArn",
         "strictOutputs",
         "defaultLogGroupName",
+        "signatureVerification",
     ];
 
     fn refuse_unknown(&self) -> Result<(), BadProperties> {
-        if self.get("signatureVerification").is_some() {
-            return Err(BadProperties::NoSignaturesYet("`signatureVerification`"));
-        }
         let mut unknown: Vec<String> =
             self.0.keys().filter(|name| !Self::KNOWN.contains(&name.as_str()) && !BEYOND_SEVERITY.contains(&name.as_str())).cloned().collect();
         unknown.sort();
@@ -302,10 +322,103 @@ impl<'a> Given<'a> {
             None | Some("BASIC") => Ok(AskedScan::Basic { start_scan }),
             Some("ENHANCED") if start_scan => Err(bad("startScan", "is true, but enhanced scanning starts by itself", "set it to false or use a basic scan")),
             Some("ENHANCED") => Ok(AskedScan::Enhanced),
-            Some("SIGNATURE_ONLY") => Err(BadProperties::NoSignaturesYet("`scanType` SIGNATURE_ONLY")),
-            Some(other) => {
-                Err(bad("scanType", format!("is `{}`, which this version of ecr-scan-verifier does not know", shown(other)), "give BASIC or ENHANCED"))
+            Some("SIGNATURE_ONLY") if start_scan => Err(bad("startScan", "is true, and no scan counts here", "set it to false or use a basic scan")),
+            Some("SIGNATURE_ONLY") => Ok(AskedScan::SignatureOnly),
+            Some(other) => Err(bad(
+                "scanType",
+                format!("is `{}`, which this version of ecr-scan-verifier does not know", shown(other)),
+                "give BASIC, ENHANCED or SIGNATURE_ONLY",
+            )),
+        }
+    }
+
+    /// Whose signature is asked for, and what becomes of an image without one.
+    fn signatures(&self) -> Result<Option<Asked>, BadProperties> {
+        let property = "signatureVerification";
+        let Some(members) = self.object(property, &["type", "trustedIdentities", "trustedRoots", "publicKey", "kmsKeyArn", "signers", "failOnUnsigned"])?
+        else {
+            return Ok(None);
+        };
+        let place = |member: &str| format!("{property}.{member}");
+        let on_unsigned = match members.flag("failOnUnsigned").map_err(|error| error.inside(property))? {
+            Some(false) => OnUnsigned::Warn,
+            None | Some(true) => OnUnsigned::Fail,
+        };
+        let rule = match members.text("type").map_err(|error| error.inside(property))? {
+            Some("ALL_OF") => Rule::AllOf,
+            Some("ANY_OF") => Rule::AnyOf,
+            _ => {
+                members.refuse_members(property, &["signers"], "belongs to `ALL_OF` and `ANY_OF`")?;
+                return Ok(Some(Asked { rule: Rule::AllOf, signers: vec![members.signer(property)?], on_unsigned }));
             }
+        };
+        members.refuse_members(property, &["trustedIdentities", "trustedRoots", "publicKey", "kmsKeyArn"], "belongs into one of the `signers`")?;
+        let listed = match members.get("signers") {
+            Some(Value::Array(listed)) if !listed.is_empty() && listed.len() <= MOST_SIGNERS => listed,
+            Some(Value::Array(listed)) => {
+                return Err(bad(&place("signers"), format!("has {} entries", listed.len()), format!("name 1 to {MOST_SIGNERS} signers")));
+            }
+            _ => return Err(bad(&place("signers"), "is no list", format!("name 1 to {MOST_SIGNERS} signers"))),
+        };
+        let signer = |(n, value): (usize, &'a Value)| {
+            let place = place(&format!("signers[{n}]"));
+            let Value::Object(members) = value else { return Err(bad(&place, format!("is {}", kind_of(value)), "give an object")) };
+            match members.keys().find(|member| !["type", "trustedIdentities", "trustedRoots", "publicKey", "kmsKeyArn"].contains(&member.as_str())) {
+                Some(odd) => Err(bad(&format!("{place}.{}", shown(odd)), "is not known here", "take it out")),
+                None => Given(members).signer(&place),
+            }
+        };
+        let signers = listed.iter().enumerate().map(signer).collect::<Result<_, _>>()?;
+        Ok(Some(Asked { rule, signers, on_unsigned }))
+    }
+
+    /// One signer, in the original construct's members.
+    fn signer(&self, place: &str) -> Result<AskedSigner, BadProperties> {
+        let at = |member: &str| format!("{place}.{member}");
+        let inside = |error: BadProperties| error.inside(place);
+        match self.text("type").map_err(inside)? {
+            Some("NOTATION") => {
+                self.refuse_members(place, &["publicKey", "kmsKeyArn"], "belongs to `COSIGN`")?;
+                let identities = self.texts("trustedIdentities").map_err(inside)?.unwrap_or_default();
+                if identities.is_empty() {
+                    return Err(bad(&at("trustedIdentities"), "names nobody", "name the ARN of a signing profile"));
+                }
+                let pems = self.texts("trustedRoots").map_err(inside)?;
+                if pems.as_ref().is_some_and(Vec::is_empty) {
+                    return Err(bad(&at("trustedRoots"), "is an empty list, by which no signature would count", "leave it out, or give a certificate"));
+                }
+                let root = |pem: &String| Root::from_pem(pem).map_err(|error| bad(&at("trustedRoots"), format!("cannot be used: {error}"), "correct it"));
+                let roots = pems.iter().flatten().map(root).collect::<Result<Vec<_>, _>>()?.concat();
+                Ok(AskedSigner::Profiles { identities, roots })
+            }
+            Some("COSIGN") => {
+                self.refuse_members(place, &["trustedIdentities", "trustedRoots"], "belongs to `NOTATION`")?;
+                match (self.text("publicKey").map_err(inside)?, self.text("kmsKeyArn").map_err(inside)?) {
+                    (Some(pem), None) => match CosignKey::all_from_pem(pem) {
+                        Ok(_) => Ok(AskedSigner::PublicKey(pem.to_owned())),
+                        Err(error) => Err(bad(&at("publicKey"), format!("cannot be used: {error}"), "give the text of cosign.pub")),
+                    },
+                    (None, Some(arn)) => match arn.parse() {
+                        Ok(key) => Ok(AskedSigner::Kms(key)),
+                        Err(_) => Err(bad(&at("kmsKeyArn"), format!("is `{}`, no ARN of a KMS key", shown(arn)), "give the ARN of the key, or of an alias")),
+                    },
+                    (Some(_), Some(_)) => Err(bad(place, "has `publicKey` and `kmsKeyArn`", "give one of them")),
+                    // The original construct's text.
+                    (None, None) => Err(bad(place, "names no key (Cosign verification requires either publicKey or kmsKeyArn)", "give one of them")),
+                }
+            }
+            other => {
+                let reason = format!("is `{}` (Unknown signature verification type)", shown(other.unwrap_or_default()));
+                Err(bad(&at("type"), reason, "give NOTATION, COSIGN, ALL_OF or ANY_OF"))
+            }
+        }
+    }
+
+    /// A member that means nothing where it stands was meant to ask for something.
+    fn refuse_members(&self, place: &str, members: &[&str], reason: &str) -> Result<(), BadProperties> {
+        match members.iter().find(|member| self.get(member).is_some()) {
+            Some(odd) => Err(bad(&format!("{place}.{odd}"), reason, "take it out")),
+            None => Ok(()),
         }
     }
 
@@ -490,6 +603,7 @@ mod tests {
         assert_eq!(
             parsed(json!({})),
             GateProperties {
+                signatures: None,
                 repository_name: "team/web-app".into(),
                 repository: None,
                 image: ImageRef::Tag("latest".into()),
@@ -588,20 +702,95 @@ mod tests {
                 json!({ "encoding": "flat", "trustedRoots": "x", "Severity": [] }),
                 "this version of ecr-scan-verifier does not know the properties `Severity`, `encoding` and `trustedRoots`; update the pipeline (or remove the properties)",
             ),
-            (
-                json!({ "signatureVerification": { "type": "COSIGN" } }),
-                "this version of ecr-scan-verifier does not check signatures, which `signatureVerification` asks for; update the pipeline (or take it out)",
-            ),
-            (
-                json!({ "scanType": "SIGNATURE_ONLY" }),
-                "this version of ecr-scan-verifier does not check signatures, which `scanType` SIGNATURE_ONLY asks for; update the pipeline (or take it out)",
-            ),
         ] {
             assert_eq!(refused(more), text);
         }
         for known in ["ServiceToken", "ServiceTimeout", "defaultLogGroupName"] {
             assert_eq!(parsed(json!({ known: "x" })), parsed(json!({})), "{known}");
         }
+    }
+
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
+    const PROFILE: &str = "arn:aws:signer:eu-west-1:123456789012:/signing-profiles/release";
+    const KMS_KEY: &str = "arn:aws:kms:eu-west-1:123456789012:key/1234";
+
+    #[test]
+    fn signers_are_asked_for_in_the_original_constructs_words() {
+        let asked = |verification: Value| parsed(json!({ "signatureVerification": verification })).signatures.expect("it asks for somebody");
+        let key = || AskedSigner::PublicKey(KEY.to_owned());
+        let kms = || AskedSigner::Kms(KMS_KEY.parse().unwrap());
+        let profile = || AskedSigner::Profiles { identities: vec![PROFILE.to_owned()], roots: Vec::new() };
+        for (verification, rule, signers, on_unsigned) in [
+            (json!({ "type": "COSIGN", "publicKey": KEY, "failOnUnsigned": "true" }), Rule::AllOf, vec![key()], OnUnsigned::Fail),
+            (
+                json!({ "type": "COSIGN", "publicKey": format!("{KEY}{KEY}") }),
+                Rule::AllOf,
+                vec![AskedSigner::PublicKey(format!("{KEY}{KEY}"))],
+                OnUnsigned::Fail,
+            ),
+            (json!({ "type": "COSIGN", "kmsKeyArn": KMS_KEY, "failOnUnsigned": "false" }), Rule::AllOf, vec![kms()], OnUnsigned::Warn),
+            (json!({ "type": "NOTATION", "trustedIdentities": [PROFILE], "failOnUnsigned": true }), Rule::AllOf, vec![profile()], OnUnsigned::Fail),
+            (
+                json!({ "type": "ANY_OF", "signers": [{ "type": "COSIGN", "publicKey": KEY }, { "type": "NOTATION", "trustedIdentities": [PROFILE] }] }),
+                Rule::AnyOf,
+                vec![key(), profile()],
+                OnUnsigned::Fail,
+            ),
+            (
+                json!({ "type": "ALL_OF", "signers": [{ "type": "COSIGN", "kmsKeyArn": KMS_KEY }], "failOnUnsigned": "false" }),
+                Rule::AllOf,
+                vec![kms()],
+                OnUnsigned::Warn,
+            ),
+        ] {
+            assert_eq!(asked(verification.clone()), Asked { rule, signers, on_unsigned }, "{verification}");
+        }
+        assert_eq!(parsed(json!({})).signatures, None);
+        let only = parsed(
+            json!({ "scanType": "SIGNATURE_ONLY", "startScan": "false", "severity": ["CRITICAL"], "signatureVerification": { "type": "COSIGN", "publicKey": KEY } }),
+        );
+        assert_eq!((only.scan, only.signatures.is_some()), (AskedScan::SignatureOnly, true));
+    }
+
+    #[test]
+    fn a_signer_that_cannot_be_meant_is_refused_by_name() {
+        let listed = |signer: Value| json!({ "type": "ALL_OF", "signers": [signer] });
+        let many: Vec<Value> = (0..11).map(|_| json!({ "type": "COSIGN", "publicKey": KEY })).collect();
+        for (verification, says) in [
+            (json!("COSIGN"), "`signatureVerification` is text"),
+            (json!({}), "`signatureVerification.type` is `` (Unknown signature verification type)"),
+            (json!({ "type": "PGP" }), "`signatureVerification.type` is `PGP` (Unknown signature verification type)"),
+            (json!({ "type": "COSIGN" }), "Cosign verification requires either publicKey or kmsKeyArn"),
+            (json!({ "type": "COSIGN", "publicKey": KEY, "kmsKeyArn": KMS_KEY }), "has `publicKey` and `kmsKeyArn`"),
+            (json!({ "type": "COSIGN", "publicKey": "cosign.pub" }), "`signatureVerification.publicKey` cannot be used: it is no PEM"),
+            (json!({ "type": "COSIGN", "kmsKeyArn": "alias/x" }), "`signatureVerification.kmsKeyArn` is `alias/x`, no ARN of a KMS key"),
+            (json!({ "type": "COSIGN", "publicKey": KEY, "trustedIdentities": [PROFILE] }), "`signatureVerification.trustedIdentities` belongs to `NOTATION`"),
+            (json!({ "type": "COSIGN", "publicKey": KEY, "failOnUnsigned": "no" }), "`signatureVerification.failOnUnsigned` is `no`"),
+            (json!({ "type": "COSIGN", "publicKey": KEY, "keyless": "true" }), "`signatureVerification.keyless` is not known"),
+            (json!({ "type": "COSIGN", "publicKey": KEY, "signers": [] }), "`signatureVerification.signers` belongs to `ALL_OF`"),
+            (json!({ "type": "NOTATION" }), "`signatureVerification.trustedIdentities` names nobody"),
+            (json!({ "type": "NOTATION", "trustedIdentities": [] }), "`signatureVerification.trustedIdentities` names nobody"),
+            (json!({ "type": "NOTATION", "trustedIdentities": [PROFILE], "trustedRoots": [] }), "`signatureVerification.trustedRoots` is an empty list"),
+            (json!({ "type": "NOTATION", "trustedIdentities": [PROFILE], "trustedRoots": ["x"] }), "`signatureVerification.trustedRoots` cannot be used"),
+            (json!({ "type": "ALL_OF", "signers": [] }), "`signatureVerification.signers` has 0 entries"),
+            (json!({ "type": "ANY_OF", "signers": many }), "`signatureVerification.signers` has 11 entries"),
+            (json!({ "type": "ANY_OF" }), "`signatureVerification.signers` is no list"),
+            (json!({ "type": "ALL_OF", "publicKey": KEY, "signers": [] }), "`signatureVerification.publicKey` belongs into one of the `signers`"),
+            (listed(json!("COSIGN")), "`signatureVerification.signers[0]` is text"),
+            (listed(json!({ "type": "ALL_OF", "signers": [] })), "`signatureVerification.signers[0].signers` is not known here"),
+            // What holds for all of them is said once.
+            (
+                listed(json!({ "type": "COSIGN", "publicKey": KEY, "failOnUnsigned": "false" })),
+                "`signatureVerification.signers[0].failOnUnsigned` is not known here",
+            ),
+        ] {
+            let refused = refused(json!({ "signatureVerification": verification.clone() }));
+            assert!(refused.contains(says), "{verification}: {refused}");
+        }
+        let private = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----";
+        let refusal = refused(json!({ "signatureVerification": { "type": "COSIGN", "publicKey": private } }));
+        assert!(refusal.contains("it is a private key") && !refusal.contains("c2VjcmV0"), "{refusal}");
+        assert!(refused(json!({ "scanType": "SIGNATURE_ONLY" })).starts_with("ScanConfig.signatureOnly() requires signatureVerification to be specified."));
     }
 
     #[test]
