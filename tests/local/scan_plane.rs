@@ -96,6 +96,8 @@ struct State {
     sessions: HashMap<String, String>,
     /// What GetDownloadUrlForLayer leads to, by account and digest. Not always what the digest says.
     blobs: HashMap<(String, String), Bytes>,
+    /// What AWS Signer has revoked, by account.
+    revoked: HashSet<(String, String)>,
     /// The reports that Inspector is to write, by their ids: how often it was asked after one, and what was wanted.
     exports: HashMap<String, (u32, Value)>,
 }
@@ -285,6 +287,7 @@ impl ScanPlane {
             }
             ("inspector2", "CreateSbomExport") => self.create_sbom_export(arrived),
             ("inspector2", "GetSbomExport") => return Reply::Answer(self.get_sbom_export(arrived, http).await),
+            (_, "GetRevocationStatus") => self.revocation_status(arrived),
             ("inspector2", "ListCoverage") => self.list_coverage(arrived),
             ("inspector2", "ListFindings") => self.list_findings(arrived),
             _ => return http.pass_on(arrived, self.upstream()).await,
@@ -326,6 +329,19 @@ impl ScanPlane {
         let written = http.send(&hyper::Method::PUT, &url, &wire::signed_as(&arrived.account, "s3"), Bytes::from(sbom.to_string())).await;
         assert!(written.is_ok_and(|written| written.status == 200), "Inspector cannot write to {url}");
         answer(200, &json!({ "reportId": id, "status": "SUCCEEDED", "s3Destination": to, "format": wanted["reportFormat"] }))
+    }
+
+    /// Of all that is asked about, what is revoked.
+    fn revocation_status(&self, arrived: &Arrived) -> Response<Full<Bytes>> {
+        let query = arrived.target.split_once('?').map(|(_, query)| query.replace("%3A", ":").replace("%2F", "/")).unwrap_or_default();
+        let state = self.state();
+        let is_revoked = |entity: &&str| state.revoked.contains(&(arrived.account.clone(), (*entity).to_owned()));
+        let named = ["signatureTimestamp", "platformId", "profileVersionArn", "jobArn", "certificateHashes"];
+        if let Some(missing) = named.iter().find(|name| !query.contains(&format!("{name}="))) {
+            return arrived.error(400, "ValidationException", &format!("{missing} is missing"));
+        }
+        let entities: Vec<&str> = query.split('&').filter_map(|pair| pair.split_once('=').map(|(_, value)| value)).filter(is_revoked).collect();
+        answer(200, &json!({ "revokedEntities": entities }))
     }
 
     fn list_coverage(&self, arrived: &Arrived) -> Response<Full<Bytes>> {
@@ -814,6 +830,11 @@ impl Scans {
     /// What is given out for a blob from now on, whatever its digest says.
     pub fn give_for_blob(&self, digest: &str, content: &[u8]) {
         self.plane.state().blobs.insert((self.account.clone(), digest.to_owned()), Bytes::copy_from_slice(content));
+    }
+
+    /// AWS Signer revokes a job, a profile's version or a certificate.
+    pub fn revoke(&self, entity: &str) {
+        self.plane.state().revoked.insert((self.account.clone(), entity.to_owned()));
     }
 
     /// From now on messages that a function delays, and those it puts back, come after a second. What it asked for is in `calls`.

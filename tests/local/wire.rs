@@ -108,6 +108,7 @@ fn operation(method: &Method, target: &str, x_amz_target: &str, service: &str, b
         (_, "/coverage/list") => return "ListCoverage".to_owned(),
         (_, "/findings/list") => return "ListFindings".to_owned(),
         (_, "/sbomexport/create") => return "CreateSbomExport".to_owned(),
+        (&Method::GET, "/revocations") => return "GetRevocationStatus".to_owned(),
         (_, "/sbomexport/get") => return "GetSbomExport".to_owned(),
         (&Method::PUT, p) if p.starts_with("/_ministack/cfn-response/") || p.starts_with("/_plane/answer/") => return "PutAnswer".to_owned(),
         (_, p) if p.ends_with("/invocations") => return "Invoke".to_owned(),

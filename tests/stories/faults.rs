@@ -110,8 +110,8 @@ async fn what_this_version_does_not_know_is_refused_by_name() {
     story.scans.say(&image.scanned, [Scan::Complete(Findings::none())]);
     for (property, value, names) in [
         ("layout", json!("flat"), "the property `layout`"),
-        ("signatureVerification", json!({ "type": "COSIGN" }), "`signatureVerification`"),
-        ("scanType", json!("SIGNATURE_ONLY"), "SIGNATURE_ONLY"),
+        ("signatureVerification", json!({ "type": "COSIGN" }), "requires either publicKey or kmsKeyArn"),
+        ("scanType", json!("SIGNATURE_ONLY"), "requires signatureVerification"),
         ("severity", json!(["HIGH"]), "`severity`"), // beside the threshold
     ] {
         let mut request = Gate::on(&image).request(&pipeline);

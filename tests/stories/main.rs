@@ -5,6 +5,14 @@
 #[path = "../local/mod.rs"]
 mod local;
 
+// What the proof of the verification makes, so that stories can put it into a registry.
+#[allow(dead_code)]
+#[path = "../signatures/making.rs"]
+mod making;
+#[allow(dead_code)]
+#[path = "../signatures/pki.rs"]
+mod pki;
+
 mod alerts;
 mod direct;
 mod faults;
@@ -16,6 +24,8 @@ mod parking;
 mod permissions;
 mod scenarios;
 mod signatures;
+mod signed;
+mod signing;
 mod spine;
 mod stand_in;
 mod sweep;

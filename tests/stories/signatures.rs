@@ -3,17 +3,14 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use crate::local::faults::Fault;
-use crate::local::images::{Image, MANIFEST, Manifest};
+use crate::local::images::{Image, Manifest};
 use crate::local::profile;
 use crate::local::story::Story;
 use crate::local::wire::REGION;
-
-const EMPTY: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+use crate::signing::{Cosign, payload, put_classic, refer};
 
 /// A person at the command line: exit code, the answer, standard error.
 async fn verify(story: &Story, arguments: &[&str]) -> (Option<i32>, Value, String) {
@@ -40,85 +37,6 @@ fn told((exit, said, stderr): (Option<i32>, Value, String)) -> (Option<i32>, Str
 
 fn is(exit: i32, verdict: &str, signers: &[&str]) -> (Option<i32>, String, Vec<String>) {
     (Some(exit), verdict.to_owned(), signers.iter().map(|&one| one.to_owned()).collect())
-}
-
-/// Who signs with Cosign, and the file with the public key.
-struct Cosign {
-    key: EcdsaKeyPair,
-    spki: Vec<u8>,
-    file: String,
-}
-
-impl Cosign {
-    fn new(story: &Story, name: &str) -> Self {
-        let (random, how) = (SystemRandom::new(), &ECDSA_P256_SHA256_ASN1_SIGNING);
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(how, &random).expect("a key");
-        let key = EcdsaKeyPair::from_pkcs8(how, pkcs8.as_ref(), &random).expect("a key");
-        // SubjectPublicKeyInfo of P-256: a fixed beginning, then the uncompressed point.
-        let mut spki = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00".to_vec();
-        spki.extend_from_slice(key.public_key().as_ref());
-        let file = story.file(&format!("{name}.pub"));
-        std::fs::write(&file, format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&spki))).expect("a file");
-        Self { key, spki, file: file.to_str().expect("a path").to_owned() }
-    }
-
-    fn sign(&self, message: &[u8]) -> String {
-        STANDARD.encode(self.key.sign(&SystemRandom::new(), message).expect("a signature").as_ref())
-    }
-
-    async fn sign_classic(&self, story: &Story, image: &Image) -> String {
-        let payload = payload(image);
-        put_classic(story, image, &payload, &self.sign(payload.as_bytes())).await
-    }
-
-    /// As Cosign 3 does: a bundle that refers to the image.
-    async fn sign_with_a_bundle(&self, story: &Story, image: &Image) {
-        let hex = image.digest().trim_start_matches("sha256:");
-        let statement = json!({
-            "_type": "https://in-toto.io/Statement/v1", "subject": [{ "digest": { "sha256": hex }, "annotations": {} }],
-            "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {},
-        });
-        let (kind, statement) = ("application/vnd.in-toto+json", statement.to_string());
-        let signed = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
-        let bundle = json!({
-            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "verificationMaterial": { "publicKey": { "hint": "" } },
-            "dsseEnvelope": { "payload": STANDARD.encode(&statement), "payloadType": kind, "signatures": [{ "sig": self.sign(signed.as_bytes()) }] },
-        });
-        refer(story, image, "application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.dev.sigstore.bundle.v0.3+json", &bundle.to_string()).await;
-    }
-}
-
-fn payload(image: &Image) -> String {
-    let critical = json!({
-        "identity": { "docker-reference": image.repository() }, "image": { "docker-manifest-digest": image.digest() },
-        "type": "cosign container image signature",
-    });
-    json!({ "critical": critical, "optional": null }).to_string()
-}
-
-/// As `cosign sign --key` did until its third version: under a tag. Says the payload's digest.
-async fn put_classic(story: &Story, image: &Image, payload: &str, signature: &str) -> String {
-    let digest = story.scans.keep_blob(payload.as_bytes());
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": EMPTY, "size": 2 },
-        "layers": [{ "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": digest, "size": payload.len(),
-                     "annotations": { "dev.cosignproject.cosign/signature": signature } }],
-    });
-    let tag = format!("{}.sig", image.digest().replace(':', "-"));
-    story.put(image.repository(), Some(&tag), &Manifest::artifact(&manifest)).await;
-    digest
-}
-
-/// Puts something beside an image that refers to it.
-async fn refer(story: &Story, image: &Image, artifact: &str, kind: &str, content: &str) {
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": artifact,
-        "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": EMPTY, "size": 2 },
-        "layers": [{ "mediaType": kind, "digest": story.scans.keep_blob(content.as_bytes()), "size": content.len() }],
-        "subject": { "mediaType": image.manifest.kind, "digest": image.digest(), "size": image.manifest.text.len() },
-    });
-    story.put(image.repository(), None, &Manifest::artifact(&manifest)).await;
 }
 
 fn by_digest(image: &Image) -> String {
@@ -158,7 +76,7 @@ async fn what_the_registry_gives_is_compared_with_its_digest() {
     let story = Story::new().await;
     let ours = Cosign::new(&story, "ours");
     let image = story.push("payments-api", "1.4.1").await;
-    let payload = ours.sign_classic(&story, &image).await;
+    let (payload, _) = ours.sign_classic(&story, &image).await;
     let verdict = || async { told(verify(&story, &["--key", &ours.file, &by_digest(&image)]).await) };
 
     story.scans.give_for_blob(&payload, b"something else");
