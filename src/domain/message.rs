@@ -193,6 +193,8 @@ pub fn timed_out(request: &Request, waits_for: Option<(&Child, NotYet<'_>)>, lis
     // The original construct asked every five seconds, and counted in these.
     let seconds = gate.map_or(0, |gate| gate.polling_timeout_s.div_ceil(5) * 5);
     let opening = match waits_for {
+        // It waits for no scan.
+        _ if gate.is_some_and(|gate| gate.scan == AskedScan::SignatureOnly) => format!("Signature verification timed out after {seconds} seconds."),
         Some((_, NotYet::State(ScanState::NotFound))) => format!(
             "No scan results found for the image after {seconds} seconds. Ensure that image scanning is enabled for this repository. If using Enhanced scanning (Amazon Inspector), verify that the repository is included in Inspector's coverage."
         ),

@@ -230,7 +230,7 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
         Do::ReadGlass { stack_id, repository, digest } => Saw::Glass(aws.deployments.glass(&stack_id, &repository, &digest).await?),
         Do::ReadForward { stack_key } => Saw::Forward(aws.deployments.forward(&stack_key).await?),
         Do::Record { request, url, due, record } => stored(aws.requests.record(&request, &url, due, &record).await?),
-        Do::Register { request, url, due, images, since, told } => stored(aws.requests.register(&request, &url, due, &images, since, told.as_ref()).await?),
+        Do::Register { request, url, due, images, since, told } => stored(aws.requests.register(&request, &url, due, &images, since, told.as_deref()).await?),
         Do::Tell { request_id, told } => won(aws.requests.tell(&request_id, &told).await?),
         Do::Claim { request, record } => stored(aws.requests.claim(&request, &record).await?),
         Do::TakeLease { request_id, until } => won(aws.requests.take_lease(&request_id, until, Timestamp::now()).await?),

@@ -218,8 +218,9 @@ impl ScanPlane {
 
     /// What the plane answers itself, the local AWS is asked about first: it knows what a role may do.
     async fn is_denied(&self, arrived: &Arrived, by_role: bool, http: &Http) -> Option<Response<Full<Bytes>>> {
-        // Of this one it does not know that it is about repositories, and wants it allowed for all that there are.
-        let is_misjudged = arrived.operation == "BatchGetRepositoryScanningConfiguration";
+        // Of the one it does not know that it is about repositories, and wants it allowed for all that there are. For the other it
+        // wants an action that there is not: who may read images (BatchGetImage, which always follows) may list what refers to them.
+        let is_misjudged = ["BatchGetRepositoryScanningConfiguration", "ListImageReferrers"].contains(&arrived.operation.as_str());
         if !by_role || is_misjudged || !["ecr", "inspector2"].contains(&arrived.service.as_str()) {
             return None;
         }

@@ -61,8 +61,7 @@ fn a_signed_image_passes_and_an_unsigned_one_is_refused_before_its_scan_is_looke
         assert_eq!(world.rows.is_empty(), signatures != Good);
     }
     // Without a scan too: there is nothing to wait for.
-    let mut world = World::default();
-    world.heads = old("app").heads;
+    let mut world = World { heads: old("app").heads, ..World::default() };
     world.heads.get_mut(&digest("app")).unwrap().result = Option::None;
     world.deploys(signed(create("app")));
     assert!(world.verdict().starts_with("FAILED Signature verification failed"), "{}", world.verdict());

@@ -499,7 +499,7 @@ impl World {
                         stage: Stage::Open,
                         images: Some(images),
                         timer: 1,
-                        told,
+                        told: told.map(|told| *told),
                         progress: Progress::default(),
                         notice: None,
                     },
@@ -555,7 +555,7 @@ impl World {
             Do::Tell { request_id, told } => {
                 let stored = self.requests.get_mut(&request_id).filter(|stored| stored.stage == Stage::Open);
                 stored.map_or(Saw::Lost, |stored| {
-                    stored.told = Some(told);
+                    stored.told = Some(*told);
                     Saw::Done
                 })
             }

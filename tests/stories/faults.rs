@@ -111,7 +111,7 @@ async fn what_this_version_does_not_know_is_refused_by_name() {
     for (property, value, names) in [
         ("layout", json!("flat"), "the property `layout`"),
         ("signatureVerification", json!({ "type": "COSIGN" }), "requires either publicKey or kmsKeyArn"),
-        ("scanType", json!("SIGNATURE_ONLY"), "requires signatureVerification"),
+        ("scanType", json!("SIGNATURE_ONLY"), "no scan counts here"),
         ("severity", json!(["HIGH"]), "`severity`"), // beside the threshold
     ] {
         let mut request = Gate::on(&image).request(&pipeline);

@@ -576,7 +576,7 @@ impl Deploy {
         }
     }
 
-    fn register(&self, images: Counted, told: Option<Told>, now: Timestamp) -> Do {
+    fn register(&self, images: Counted, told: Option<Box<Told>>, now: Timestamp) -> Do {
         Do::Register { request: Box::new(self.request.clone()), url: self.url.clone(), due: self.due, images, since: now, told }
     }
 
@@ -611,11 +611,11 @@ impl Deploy {
                 match self.run {
                     Run::Delivered | Run::GivenUp { .. } => {
                         self.doing = Doing::Registering(images.clone(), Vec::new());
-                        Some(self.register(images.clone(), Some(told), now))
+                        Some(self.register(images.clone(), Some(Box::new(told)), now))
                     }
                     Run::Registered | Run::Woken { .. } => {
                         self.doing = Doing::Telling;
-                        Some(Do::Tell { request_id: self.request.request_id.clone(), told })
+                        Some(Do::Tell { request_id: self.request.request_id.clone(), told: Box::new(told) })
                     }
                     Run::Checked => Some(self.give_up("a check that writes outputs")),
                 }

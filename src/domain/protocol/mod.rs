@@ -156,12 +156,12 @@ pub enum Do {
         images: Counted,
         since: Timestamp,
         /// What its outputs are made of, where it waits for nothing but these.
-        told: Option<Told>,
+        told: Option<Box<Told>>,
     },
     /// The same for a request that is registered.
     Tell {
         request_id: String,
-        told: Told,
+        told: Box<Told>,
     },
     /// The same as `Record`, for a request that is stored and open.
     Claim {
