@@ -209,6 +209,51 @@ fn what_is_made_again_while_its_delete_is_at_work_is_answered() {
     holds(made_again(setting));
 }
 
+// It has to be signed.
+
+#[test]
+fn a_signature_and_a_scan_come_when_they_like() {
+    let setting = dying(left(1, 1, 0, 0), left(1, 1, 1, 0));
+    let setting = Setting { sometimes: vec![PASSES, UNSIGNED, TIMES_OUT], loses: |what| matches!(what, What::Event { .. } | What::Signed(_)), ..setting };
+    holds(setting.image("app", &[Word::Running, CLEAN]).may_be_signed(0).asks(Create, 0, 0).wants_signatures(false));
+}
+
+#[test]
+fn what_is_asked_for_a_signature_alone_waits_for_nothing_else() {
+    let setting = either(left(1, 1, 1, 0), left(2, 1, 1, 1));
+    let setting = Setting { sometimes: vec![PASSES, UNSIGNED], loses: |what| matches!(what, What::Signed(_)), ..setting };
+    holds(setting.image("app", &[Word::NoScan]).may_be_signed(0).asks(Create, 0, 0).wants_signatures(true));
+}
+
+#[test]
+fn a_signature_that_comes_while_its_request_is_registered_is_not_forgotten() {
+    let setting = Setting { own_messages: false, sweep: None, sometimes: vec![PASSES], ..Setting::default() };
+    holds(setting.image("app", &[Word::NoScan]).may_be_signed(0).asks(Create, 0, 0).wants_signatures(true));
+}
+
+#[test]
+fn a_finding_is_no_matter_of_the_signature() {
+    let setting = either(left(0, 0, 0, 0), left(1, 0, 0, 0));
+    let setting = Setting { sometimes: vec![BLOCKS, UNSIGNED, TIMES_OUT], ..setting };
+    holds(setting.image("app", &[Word::Running, BAD]).may_be_signed(0).asks(Create, 0, 0).wants_signatures(false));
+}
+
+#[test]
+fn an_index_or_all_of_its_images_are_signed() {
+    let setting = either(left(0, 1, 0, 0), left(1, 1, 0, 0));
+    let setting = Setting { sometimes: vec![PASSES, UNSIGNED], loses: |what| matches!(what, What::Signed(_)), ..setting };
+    let setting = setting.image("amd", &[Word::NoScan]).image("arm", &[Word::NoScan]).index();
+    holds(setting.may_be_signed(0).may_be_signed(1).may_be_signed(2).asks(Create, 2, 0).wants_signatures(true));
+}
+
+#[test]
+fn an_update_that_waits_for_its_signature_is_replaced_by_a_newer_one() {
+    let setting = dying(left(1, 0, 0, 0), left(1, 1, 0, 0));
+    let setting = Setting { sometimes: vec![PASSES, SUPERSEDED, UNSIGNED], ..setting };
+    let setting = setting.image("old", &[Word::NoScan]).image("new", &[Word::NoScan]).may_be_signed(0).may_be_signed(1);
+    holds(setting.asks(Update, 0, 0).asks(Update, 1, 3).wants_signatures(true));
+}
+
 // Its time is up.
 
 #[test]

@@ -8,10 +8,12 @@ use ecr_scan_verifier::domain::plan::Started;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::deploy::Deploy;
 use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
-use ecr_scan_verifier::domain::protocol::wake::{By, Wake};
+use ecr_scan_verifier::domain::protocol::wake::{By as WokenBy, Wake};
 use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Saw, Why};
 use ecr_scan_verifier::domain::request::{self, Answer, Data, Record, Rows, Stored, Waiting, image_row};
 use ecr_scan_verifier::domain::scan::{Answer as ScanAnswer, Facts};
+use ecr_scan_verifier::domain::signature::key::KeyId;
+use ecr_scan_verifier::domain::signature::verdict::{By, Format, Reason, Refused, Verdict, Verified};
 use jiff::SignedDuration;
 
 use crate::names::{Memory, Names};
@@ -128,11 +130,12 @@ impl Parking {
                 scan(image, Hints { newest: Some(at(told)), counts: self.setting.counts(image, stage, told), ..Hints::default() })
             }
             What::LookAgain { image, n, for_a_request } => scan(image, Hints { looked_again: n, must_look: true, for_a_request, ..Hints::default() }),
+            What::Signed(image) => scan(image, Hints { signed: true, can_wait: true, looked_again: u32::MAX, ..Hints::default() }),
             What::Timer(request, n) => {
-                let wake = wake(request, By::Timer(n));
+                let wake = wake(request, WokenBy::Timer(n));
                 if self.setting.seed == Some(Seed::TimerLast) { Machine::TimerLast(Box::new(TimerLast::new(wake))) } else { Machine::Wake(Box::new(wake)) }
             }
-            What::Sweep(request) => Machine::Wake(Box::new(wake(request, By::Sweep))),
+            What::Sweep(request) => Machine::Wake(Box::new(wake(request, WokenBy::Sweep))),
         }
     }
 
@@ -220,6 +223,7 @@ impl Parking {
             }
             Do::ReadFacts { digest, facts, .. } => Effect::ReadFacts { image: setting.image_of(&digest), facts: self.facts_named(facts.as_str()) },
             Do::Look { digest, .. } => Effect::Look(setting.image_of(&digest)),
+            Do::Verify { digest, .. } => Effect::Verify(setting.image_of(&digest)),
             Do::ReadDeployed { digest, .. } => Effect::ReadPolicies(setting.image_of(&digest)),
             Do::ReadRows { stack_key } => Effect::ReadRows(setting.resource_of(&stack_key)),
             Do::ReadData { stack_key, properties_hash } => {
@@ -303,6 +307,15 @@ impl Parking {
                 pushed_at: None,
                 read_at: at(now),
             }),
+            Seen::Signed(true) => {
+                let by = By::Key(KeyId("the key".into()));
+                let verified = Verified { signer: "Cosign".into(), by, format: Format::CosignBundle, signed_at: None, expires_at: None };
+                Saw::Signed(Some(Verdict::Verified(vec![verified])))
+            }
+            Seen::Signed(false) => {
+                let refused = Refused { signer: "Cosign".into(), reason: Reason::Unsigned { others: 0 } };
+                Saw::Signed(Some(Verdict::Refused(vec![refused])))
+            }
             Seen::Policies(requests) => Saw::Deployed(requests.iter().map(|request| setting.live(*request)).collect()),
             Seen::Rows(_, rows, stands) => {
                 let digest = |image: usize| setting.images[image].digest.clone();

@@ -11,6 +11,7 @@ use crate::world::{Item, Stage, What, World};
 pub const ANSWERED: &str = "every request is answered";
 pub const ONE_ANSWER: &str = "never two different answers for one request";
 pub const COMPLETE: &str = "no Pass without complete facts of exactly the image";
+pub const SIGNED: &str = "no Pass without a signature where one is asked for";
 pub const IN_TIME: &str = "no answer later than due plus grace and one sweep";
 pub const NOT_FORGOTTEN: &str = "nothing parked is forgotten in a quiet world";
 pub const RECORDED: &str = "what the newest request deploys is recorded";
@@ -24,6 +25,7 @@ pub const PASSES: &str = "a request is let through";
 pub const BLOCKS: &str = "a request is blocked";
 pub const TIMES_OUT: &str = "a request's time is up";
 pub const SUPERSEDED: &str = "a request is superseded";
+pub const UNSIGNED: &str = "a request is refused for its signature";
 pub const GIVEN_UP: &str = "a request is given up";
 pub const DELETED: &str = "a Delete is answered";
 
@@ -35,6 +37,7 @@ impl Parking {
             always(NOT_FORGOTTEN, |parking, world| !parking.is_quiet(world) || parking.forgets_nobody(world)),
             always(ONE_ANSWER, |_, world| !world.broken.two_answers),
             always(COMPLETE, |_, world| !world.broken.too_early),
+            always(SIGNED, |_, world| !world.broken.unsigned),
             always(IN_TIME, |parking, world| !world.broken.too_late || !parking.setting.own_messages),
             always(RECORDED, |parking, world| (0..RESOURCES).all(|resource| parking.records_the_newest(world, resource))),
             always(NEWEST, |parking, world| (0..RESOURCES).all(|resource| parking.records_nothing_older(world, resource))),
@@ -47,6 +50,7 @@ impl Parking {
             BLOCKS => Property::sometimes(BLOCKS, |parking: &Self, world| parking.has_answered(world, BLOCKS)),
             TIMES_OUT => Property::sometimes(TIMES_OUT, |parking: &Self, world| parking.has_answered(world, TIMES_OUT)),
             SUPERSEDED => Property::sometimes(SUPERSEDED, |parking: &Self, world| parking.has_answered(world, SUPERSEDED)),
+            UNSIGNED => Property::sometimes(UNSIGNED, |parking: &Self, world| parking.has_answered(world, UNSIGNED)),
             GIVEN_UP => Property::sometimes(GIVEN_UP, |parking: &Self, world| parking.has_answered(world, GIVEN_UP)),
             DELETED => Property::sometimes(DELETED, |parking: &Self, world| parking.has_answered(world, DELETED)),
             other => unreachable!("{other}"),
@@ -56,13 +60,14 @@ impl Parking {
 
     /// Nothing is under way, nobody is at work, and nothing will start by itself.
     fn is_quiet(&self, world: &World) -> bool {
-        let is_silent = || self.setting.images.iter().zip(&world.scanner).all(|(image, scanner)| usize::from(scanner.stage) + 1 == image.script.len());
+        let has_said_all = || self.setting.images.iter().zip(&world.scanner).all(|(image, scanner)| usize::from(scanner.stage) + 1 == image.script.len());
+        let is_all_signed = || self.setting.images.iter().enumerate().all(|(n, image)| !image.is_to_be_signed || world.is_signed(n));
         let is_over = world.now >= THE_END;
         let is_at_rest = world.running.is_empty()
             && world.messages.is_empty()
             && (0..self.setting.asked.len()).all(|request| world.next_sweep(self, request).is_none())
-            // Without messages of our own, all that may still come is the scanner's word.
-            && (self.setting.own_messages || is_silent());
+            // Without messages of our own, all that may still come is the scanner's word, or a signature.
+            && (self.setting.own_messages || has_said_all() && is_all_signed());
         is_over || is_at_rest
     }
 
@@ -127,6 +132,7 @@ fn kind(answer: &str) -> &'static str {
         ("\"SUCCESS\"", DELETED),
         ("superseded by a later request", SUPERSEDED),
         ("found vulnerabilities", BLOCKS),
+        ("Signature verification failed", UNSIGNED),
         ("timed out", TIMES_OUT),
         ("No scan results", TIMES_OUT),
         ("could not be judged", GIVEN_UP),

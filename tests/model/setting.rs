@@ -11,6 +11,8 @@ use ecr_scan_verifier::domain::protocol::deploy::Home;
 use ecr_scan_verifier::domain::request::{AskedScan, Counted, Gate, Named, OnBlock, OnUnscanned, Request, RequestKind};
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
 use ecr_scan_verifier::domain::scan::{Answered, Facts, Report, ScanSource};
+use ecr_scan_verifier::domain::signature::asked::{Asked as SignersAsked, AskedSigner, OnUnsigned};
+use ecr_scan_verifier::domain::signature::trust::Rule;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -78,6 +80,8 @@ pub struct Image {
     /// In this order; the last one for ever.
     pub script: Vec<Says>,
     pub children: Vec<usize>,
+    /// Whether somebody signs it, at some moment.
+    pub is_to_be_signed: bool,
 }
 
 pub struct Asked {
@@ -167,14 +171,14 @@ pub fn says(word: Word) -> Says {
 impl Setting {
     pub fn image(mut self, name: &str, words: &[Word]) -> Self {
         let script = words.iter().copied().map(says).collect();
-        self.images.push(Image { digest: ImageDigest::of(name.as_bytes()), script, children: Vec::new() });
+        self.images.push(Image { digest: ImageDigest::of(name.as_bytes()), script, children: Vec::new(), is_to_be_signed: false });
         self
     }
 
     /// An image that holds all the others so far.
     pub fn index(mut self) -> Self {
         let children = (0..self.images.len()).collect();
-        self.images.push(Image { digest: ImageDigest::of(b"index"), script: vec![says(Word::NoScan)], children });
+        self.images.push(Image { digest: ImageDigest::of(b"index"), script: vec![says(Word::NoScan)], children, is_to_be_signed: false });
         self
     }
 
@@ -233,6 +237,33 @@ impl Setting {
             rolls_back: false,
         });
         self
+    }
+
+    /// Somebody signs this image, sooner or later or not at all.
+    pub fn may_be_signed(mut self, image: usize) -> Self {
+        self.images[image].is_to_be_signed = true;
+        self
+    }
+
+    /// Every request wants a signature; and nothing else, if it goes `by_signature_alone`.
+    pub fn wants_signatures(mut self, by_signature_alone: bool) -> Self {
+        let key = "arn:aws:kms:eu-west-1:123456789012:key/1".parse().expect("a key");
+        let asked = SignersAsked { rule: Rule::AllOf, signers: vec![AskedSigner::Kms(key)], on_unsigned: OnUnsigned::Fail };
+        for gate in self.asked.iter_mut().filter_map(|asked| asked.request.gate.as_mut().ok()) {
+            gate.signatures = Some(asked.clone());
+            if by_signature_alone {
+                gate.scan = AskedScan::SignatureOnly;
+            }
+        }
+        self
+    }
+
+    pub fn wants_a_signature(&self, request: usize) -> bool {
+        self.asked[request].request.gate.as_ref().is_ok_and(|gate| gate.signatures.is_some())
+    }
+
+    pub fn is_by_signature_alone(&self, request: usize) -> bool {
+        self.asked[request].request.gate.as_ref().is_ok_and(|gate| gate.scan == AskedScan::SignatureOnly)
     }
 
     /// The last request is asked only when the one before it has its answer.

@@ -48,6 +48,7 @@ pub enum Action {
     Double(usize),
     /// The scanner's next word on this image.
     Scanner(usize),
+    Sign(usize),
     WaitUntil(Second),
 }
 
@@ -114,6 +115,7 @@ impl Parking {
             Effect::ReadHeads(_)
             | Effect::ReadFacts { .. }
             | Effect::Look(_)
+            | Effect::Verify(_)
             | Effect::ReadPolicies(_)
             | Effect::ReadRows(_)
             | Effect::ReadData { .. }
@@ -235,6 +237,7 @@ impl Parking {
                 let stage = usize::from(world.scanner[*image].stage) + 1;
                 format!("the scanner says of image {image}: {:?}", self.setting.images[*image].script[stage].word)
             }
+            Action::Sign(image) => format!("somebody signs image {image}"),
             Action::WaitUntil(moment) => format!("the clock moves to {moment}"),
         };
         format!("{:>4} s  {told}", world.now)
@@ -277,6 +280,8 @@ impl Model for Parking {
         }
         let goes_on = |image: &usize| usize::from(world.scanner[*image].stage) + 1 < self.setting.images[*image].script.len();
         actions.extend((0..self.setting.images.len()).filter(goes_on).map(Action::Scanner));
+        let may_be_signed = |image: &usize| self.setting.images[*image].is_to_be_signed && !world.is_signed(*image);
+        actions.extend((0..self.setting.images.len()).filter(may_be_signed).map(Action::Sign));
         self.waits(world, actions);
     }
 
@@ -302,6 +307,10 @@ impl Model for Parking {
                 world.messages.push(world.messages[place]);
             }
             Action::Scanner(image) => self.scanner_goes_on(&mut world, image),
+            Action::Sign(image) => {
+                world.signed |= 1 << image;
+                world.send(What::Signed(image), 0);
+            }
             Action::WaitUntil(moment) => {
                 if !self.is_at_rest(&world) {
                     world.left.slow -= u8::from(!self.is_asked_at(&world, moment));

@@ -36,6 +36,8 @@ pub enum What {
         n: u32,
         for_a_request: bool,
     },
+    /// Somebody has signed an image, and on-push has passed that on.
+    Signed(usize),
     /// The sweep comes to this request.
     Sweep(usize),
 }
@@ -108,6 +110,7 @@ pub struct Scanner {
 pub struct Broken {
     pub two_answers: bool,
     pub too_early: bool,
+    pub unsigned: bool,
     pub too_late: bool,
     pub surprised: bool,
 }
@@ -116,6 +119,8 @@ pub struct Broken {
 pub struct World {
     pub now: Second,
     pub scanner: [Scanner; IMAGES],
+    /// Bit by bit which images are signed.
+    pub signed: u8,
     pub heads: [Option<u32>; IMAGES],
     pub facts: Vec<Kept>,
     pub items: [Option<Item>; REQUESTS],
@@ -146,6 +151,7 @@ pub enum Effect {
     ExpireFacts { image: usize, facts: u32, since_version: u64 },
     ReadFacts { image: usize, facts: u32 },
     Look(usize),
+    Verify(usize),
     ReadPolicies(usize),
     ReadRows(usize),
     ReadData { resource: usize, of: usize },
@@ -190,6 +196,7 @@ pub enum Seen {
     Conflict(Option<u32>),
     Facts(Option<u32>),
     Answer { image: usize, stage: usize, completed: Second },
+    Signed(bool),
     Policies(Vec<usize>),
     Rows(usize, [Option<Row>; IMAGES], Option<u8>),
     Data(Option<u32>),
@@ -209,6 +216,7 @@ impl World {
         Self {
             now: 0,
             scanner: Default::default(),
+            signed: 0,
             heads: Default::default(),
             facts: Vec::new(),
             items: Default::default(),
@@ -272,6 +280,7 @@ impl World {
                 let Scanner { stage, completed } = self.scanner[image];
                 Seen::Answer { image, stage: usize::from(stage), completed }
             }
+            Effect::Verify(image) => Seen::Signed(self.is_signed(image)),
             Effect::ReadPolicies(image) => {
                 let lives = |rows: &[Option<Row>; IMAGES]| rows[image].filter(|row| row.is_admitted).map(|row| usize::from(row.by));
                 Seen::Policies(self.rows.iter().filter_map(lives).collect())
@@ -367,6 +376,10 @@ impl World {
         })
     }
 
+    pub fn is_signed(&self, image: usize) -> bool {
+        self.signed & 1 << image != 0
+    }
+
     fn pointed_to(&self) -> impl Iterator<Item = usize> {
         (0..REQUESTS).filter(|n| self.items[*n].is_some_and(|item| item.has_pointers))
     }
@@ -405,6 +418,9 @@ impl World {
         }
         if decision.verdict == "PASS" {
             self.broken.too_early |= !self.is_justified(parking, request, decision, process.justified);
+            // Nobody takes a signature back here, so it has to be there still.
+            let is_signed = self.is_signed(asked.root) || asked.images.iter().all(|image| self.is_signed(*image));
+            self.broken.unsigned |= parking.setting.wants_a_signature(request) && !is_signed;
         }
         let lease_until = if parking.setting.seed == Some(Seed::EndlessLease) { Second::MAX } else { second(lease(at(decision.decided))) };
         self.items[request] = Some(Item { stage: Stage::Claimed { answer: decision.answer, lease_until }, ..before });
@@ -417,10 +433,11 @@ impl World {
         let images = decision.admitted.as_ref().map(|(images, _)| images.as_slice()).unwrap_or_default();
         let mut expected = vec![asked.root];
         expected.extend(asked.images.iter().filter(|image| **image != asked.root));
+        let by_signature_alone = parking.setting.is_by_signature_alone(request);
         images == expected.as_slice()
             && asked.images.iter().all(|image| {
                 let scanned = parking.setting.has_listed_what_passes(request, *image, usize::from(self.scanner[*image].stage));
-                scanned && justified & bit(request, *image) != 0
+                by_signature_alone || scanned && justified & bit(request, *image) != 0
             })
     }
 

@@ -7,7 +7,7 @@ use ecr_scan_verifier::domain::signature::notation::Scheme;
 use ecr_scan_verifier::domain::signature::signer::{Identities, RevocationAnswer, RevocationQuestion};
 use ecr_scan_verifier::domain::signature::trust::{BadTrust, Kind, Root, Rule, Signer, Trust};
 use ecr_scan_verifier::domain::signature::verdict::{By, Format, Reason, Verdict};
-use ecr_scan_verifier::domain::signature::verify::Verification;
+use ecr_scan_verifier::domain::signature::verify::{Good, Verification};
 use ecr_scan_verifier::domain::signature::{certificate::Certificate, say};
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
         a_newer_plugin_is_more_than_we_can_judge, an_authority_that_calls_itself_aws_signer_is_not, a_partition_without_a_root_is_refused,
         another_partitions_signature_does_not_count, its_certificates_may_have_ended, its_envelopes_are_jws_and_vouch_for_their_time,
         all_of_several_signers, any_of_several_signers, one_kind_does_not_hide_the_other, nobody_is_not_everybody, a_flood_of_signatures_is_cut,
-        what_could_not_be_checked_is_never_forgiven, each_reason_has_a_sentence, a_verdict_can_be_kept, a_verdict_is_kept_under_all_that_could_change_it]
+        what_could_not_be_checked_is_never_forgiven, each_reason_has_a_sentence, a_verdict_can_be_kept, what_was_found_good_is_asked_about_again_and_nothing_else, a_verdict_is_kept_under_all_that_could_change_it]
 }
 
 pub fn signer(chain: &Chain) -> Signer {
@@ -391,6 +391,43 @@ fn each_reason_has_a_sentence() {
     insta::with_settings!({snapshot_path => "../golden", prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_snapshot!("signature-reasons", said.join("\n\n"));
     });
+}
+
+fn what_was_found_good_is_asked_about_again_and_nothing_else() {
+    let (chain, key) = (Chain::of_aws_signer(), Key::p256());
+    let cosign = || Signer::cosign("a key", CosignKey::from_pem(&key.pem()).unwrap());
+    let signatures = [signature(&chain), classic(&key, Algorithm::Ecdsa(Hash::Sha256))];
+    for (rule, signers) in [(Rule::AllOf, vec![cosign(), signer(&chain)]), (Rule::AnyOf, vec![signer(&chain)]), (Rule::AllOf, vec![cosign()])] {
+        let trust = Trust::new(rule, signers).unwrap();
+        let mut verification = Verification::begin(&trust, &subject(), &signatures, now());
+        while verification.question().is_some() {
+            verification.hear(RevocationAnswer::Revoked(vec![]));
+        }
+        let verdict = verification.verdict();
+        assert!(verdict.is_verified());
+        let kept: Vec<Good> = serde_json::from_str(&serde_json::to_string(&verification.good()).unwrap()).unwrap();
+
+        let resumed = |now, answer: RevocationAnswer| {
+            let mut verification = Verification::resume(&trust, &kept, now);
+            let mut asked = 0;
+            while verification.question().is_some() {
+                asked += 1;
+                verification.hear(answer.clone());
+            }
+            (verification.verdict(), asked)
+        };
+        let by_aws_signer = kept.iter().any(|good| good.question.is_some());
+        assert_eq!(resumed(now(), RevocationAnswer::Revoked(vec![])), (verdict, usize::from(by_aws_signer)));
+        if by_aws_signer {
+            // Each of these says: look at what is there now.
+            assert!(!resumed(now(), RevocationAnswer::Revoked(vec![JOB.into()])).0.is_verified());
+            assert!(!resumed(now(), RevocationAnswer::None("timeout".into())).0.is_verified());
+            assert!(!resumed(time(EXPIRES_AT), RevocationAnswer::Revoked(vec![])).0.is_verified());
+            assert!(!Verification::resume(&trust, &kept, now()).verdict().is_verified(), "nobody was asked");
+        }
+        // What is missing of what was kept is missing.
+        assert!(!Verification::resume(&trust, &[], now()).verdict().is_verified());
+    }
 }
 
 fn a_verdict_can_be_kept() {
