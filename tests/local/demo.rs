@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use local::events::Event;
 use local::images::{Image, Manifest};
 use local::pipeline::{Gate, PIPELINE, Pipeline};
@@ -19,6 +22,17 @@ use serde_json::json;
 #[allow(dead_code)] // stories and demo share it, and neither uses all of it
 #[path = "mod.rs"]
 mod local;
+
+// What the proof of the verification makes, and how it is put into a registry.
+#[allow(dead_code)]
+#[path = "../signatures/making.rs"]
+mod making;
+#[allow(dead_code)]
+#[path = "../signatures/pki.rs"]
+mod pki;
+#[allow(dead_code)]
+#[path = "../stories/signing.rs"]
+mod signing;
 
 const ACCOUNT: &str = "123456789012";
 const REPOSITORY: &str = "payments-api";
@@ -128,6 +142,7 @@ async fn tell(say: &Teller, story: &Story, aws: &LocalAws) -> Result<(), Surpris
     println!();
 
     who_waits(say, story, &pipeline, aws).await?;
+    who_signs(say, story, &pipeline).await?;
 
     let image = format!("{REPOSITORY}:{}", bad.tag());
     say.line("a developer", &format!("asks: ecr-scan-verifier explain {image}"));
@@ -238,6 +253,35 @@ async fn who_waits(say: &Teller, story: &Story, pipeline: &Pipeline, aws: &Local
         say.line("CloudFormation", "made what waited for the gate: CREATE_COMPLETE");
         println!();
     }
+    Ok(())
+}
+
+/// A gate that asks for a signature, and a build that signs after its push.
+async fn who_signs(say: &Teller, story: &Story, pipeline: &Pipeline) -> Result<(), Surprise> {
+    let kms = story.kms();
+    let key = kms.create_key().key_spec(KeySpec::EccNistP256).key_usage(KeyUsageType::SignVerify).send().await?;
+    let key = key.key_metadata.and_then(|key| key.arn).ok_or("KMS gives the key no ARN")?;
+    let image = push(say, story, "1.4.5").await?;
+    scan_ends(say, story, pipeline, &image, Vec::new(), "PASS").await?;
+    say.line("CloudFormation", &format!("deploys {REPOSITORY}:{} in the stack payments-signed: a key in KMS has to have signed it", image.tag()));
+    let known = story.scans.answers().len();
+    story.begin("payments-signed", &Gate::on(&image).with("SigningKeyArn", &key)).await;
+    story.row(&pipeline.table("requests"), |row| row["state"] == "open" && row["digest"] == image.digest()).await;
+    say.line("the gate", "parked the request: what was pushed a moment ago may still be signed");
+
+    let payload = signing::payload(&image);
+    let sign = kms.sign().key_id(&key).message_type(MessageType::Raw).signing_algorithm(SigningAlgorithmSpec::EcdsaSha256);
+    let signature = sign.message(payload.clone().into_bytes().into()).send().await?.signature.ok_or("KMS does not sign")?;
+    let (_, pushed) = signing::put_classic(story, &image, &payload, &STANDARD.encode(signature.as_ref())).await;
+    let began = Instant::now();
+    story.tell(&Event::pushed(&pushed)).await;
+    say.line("the build", "signed it with Cosign's format, and the signature was pushed");
+    let answered = || async { story.scans.answers().get(known).map(|_| ()) };
+    story.until(Duration::from_secs(60), answered).await.ok_or_else(|| Surprise("nobody answered payments-signed".to_owned()))?;
+    say.line("on-scan", &format!("verified it and released it, {} ms after that", began.elapsed().as_millis()));
+    let status = story.settled("payments-signed").await.status;
+    expect(status == "CREATE_COMPLETE", || format!("the stack payments-signed is {status}"))?;
+    println!();
     Ok(())
 }
 
