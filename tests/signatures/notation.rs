@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
         digest_size_and_type_have_to_be_equal, a_root_is_trusted_for_one_scheme, another_root_is_not_trusted, a_self_signed_signer_may_be_the_root,
         what_has_to_be_critical_is, an_unknown_critical_attribute_is_refused, an_unknown_attribute_that_is_not_critical_is_ignored,
         a_header_that_is_there_twice_is_refused, a_header_of_a_wrong_type_is_refused, times_go_with_the_scheme, an_expired_signature_does_not_count,
-        certificates_are_judged_at_the_time_that_the_scheme_says, each_rule_of_a_signers_certificate, each_rule_of_an_authoritys_certificate,
+        certificates_are_judged_at_the_time_that_the_scheme_says, a_certificate_without_an_end_is_valid, each_rule_of_a_signers_certificate, each_rule_of_an_authoritys_certificate,
         a_chain_is_one_line, certificates_may_be_signed_with_every_sound_algorithm, a_certificate_that_is_none_is_refused,
         a_certificate_has_one_reading, an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, a_signer_may_have_the_name_of_its_root, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
 }
@@ -283,6 +283,16 @@ fn certificates_are_judged_at_the_time_that_the_scheme_says() {
     let chain = Chain::of(&[Says::signer("web", "Our Root"), old], vec![Key::p256(), Key::p256()]);
     let signature = as_jws(&Draft::new(&chain, Scheme::SigningAuthority).jws(&chain.key));
     assert!(matches!(verify(own(&chain, Scheme::SigningAuthority), &[signature]), Err(Reason::Expired { .. })));
+}
+
+fn a_certificate_without_an_end_is_valid() {
+    let root = Says { until: jiff::Timestamp::MAX, ..Says::authority("Our Root", "Our Root") };
+    let chain = Chain::of(&[Says::signer("web", "Our Root"), root.clone()], vec![Key::p256(), Key::p256()]);
+    let signature = as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key));
+    assert!(verify(own(&chain, Scheme::X509), &[signature]).is_ok());
+    // One that begins there is never valid.
+    let chain = Chain::of(&[Says::signer("web", "Our Root"), Says { from: jiff::Timestamp::MAX, ..root }], vec![Key::p256(), Key::p256()]);
+    assert!(malformed(&chain, Scheme::X509, as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key))).contains("too late"));
 }
 
 fn with_signer(says: Says) -> Result<(), Reason> {

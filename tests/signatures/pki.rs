@@ -242,7 +242,8 @@ impl Says {
     pub fn certify(&self, key: &Key, by: &Key) -> Vec<u8> {
         let name = |name: &str| seq(&[tlv(0x31, &seq(&[oid("2.5.4.3"), tlv(0x0c, name.as_bytes())]))]);
         let when = |time: Timestamp| {
-            let text = time.strftime("%Y%m%d%H%M%SZ").to_string();
+            // "Without an end", as RFC 5280 writes it, is later than what jiff can say.
+            let text = if time == Timestamp::MAX { "99991231235959Z".to_owned() } else { time.strftime("%Y%m%d%H%M%SZ").to_string() };
             if text.starts_with("20") && &text[..4] < "2050" { tlv(0x17, &text.as_bytes()[2..]) } else { tlv(0x18, text.as_bytes()) }
         };
         let (how, algorithm) = self.signed_with.clone().unwrap_or_else(|| by.certifies_with());
