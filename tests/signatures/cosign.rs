@@ -110,6 +110,11 @@ fn key_files_that_are_none_say_what_they_are() {
         (format!("{good}{good}"), "it holds 2 PEM blocks"),
         (pem("ENCRYPTED SIGSTORE PRIVATE KEY", b"secret"), "it is a private key (`ENCRYPTED SIGSTORE PRIVATE KEY`)"),
         ("-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n!!!\n-----END EC PRIVATE KEY-----".into(), "it is a private key"),
+        // As OpenSSL writes them, and beside the public one.
+        (format!("{}{}", pem("EC PARAMETERS", b"x"), pem("EC PRIVATE KEY", b"secret")), "it is a private key (`EC PRIVATE KEY`)"),
+        (format!("{good}{}", pem("PGP PRIVATE KEY BLOCK", b"secret")), "it is a private key (`PGP PRIVATE KEY BLOCK`)"),
+        ("-----BEGIN PRIVATE KEY----\nsecret\n-----END PRIVATE KEY-----".into(), "it is damaged: its first line"),
+        ("-----BEGIN PRIVATE KEY----secret-----END PRIVATE KEY-----".into(), "it is damaged: its first line"),
         (pem("CERTIFICATE", b"x"), "it is a `CERTIFICATE`"),
         (good.replacen("MFk", "M!k", 1), "it is damaged"),
         (good.replace("-----END PUBLIC KEY-----", ""), "it is damaged"),
@@ -122,6 +127,7 @@ fn key_files_that_are_none_say_what_they_are() {
     ] {
         let error = CosignKey::from_pem(&text).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}, where `{expected}` was expected");
+        assert!(!error.contains("secret") && !error.contains(&STANDARD.encode("secret")), "{error}");
     }
 }
 

@@ -116,6 +116,10 @@ impl PublicKey {
             return Err(BadKey::TooLong(text.len()));
         }
         let blocks = pem_blocks(text).map_err(BadKey::Damaged)?;
+        // Also where it is one of several: OpenSSL writes a private key behind its curve's parameters.
+        if let Some((label, _)) = blocks.iter().find(|(label, _)| is_private(label)) {
+            return Err(BadKey::Private(format!("{label:.60}")));
+        }
         let (label, der) = match blocks.as_slice() {
             [] => return Err(BadKey::NotPem),
             [one] => one,
@@ -124,7 +128,6 @@ impl PublicKey {
         match label.as_str() {
             "PUBLIC KEY" => Self::from_der(der),
             "RSA PUBLIC KEY" => Self::rsa(der, KeyId(sha256_hex(&rsa_spki(der)))),
-            private if private.ends_with("PRIVATE KEY") => Err(BadKey::Private(private.to_owned())),
             other => Err(BadKey::Label(format!("{other:.60}"))),
         }
     }
@@ -310,15 +313,21 @@ pub fn pem_blocks(text: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut blocks = Vec::new();
     let mut rest = text;
     while let Some((_, after)) = rest.split_once("-----BEGIN ") {
-        let (label, after) = after.split_once("-----").ok_or("its first line has no end")?;
+        // A label is shown, and what follows a broken first line may be a private key.
+        let is_label = |label: &str| label.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
+        let (label, after) = after.split_once("-----").filter(|(label, _)| is_label(label)).ok_or("its first line is not whole")?;
         let (body, after) = after.split_once(&format!("-----END {label}-----")).ok_or_else(|| format!("`{label:.60}` has no end"))?;
         // Older private keys have headers ("Proc-Type: ..."), and are named by their label all the same.
         let base64: String = body.lines().filter(|line| !line.contains(':')).flat_map(|line| line.trim().chars()).collect();
-        let bytes = if label.ends_with("PRIVATE KEY") { Vec::new() } else { STANDARD.decode(base64).map_err(|error| error.to_string())? };
+        let bytes = if is_private(label) { Vec::new() } else { STANDARD.decode(base64).map_err(|error| error.to_string())? };
         blocks.push((label.to_owned(), bytes));
         rest = after;
     }
     Ok(blocks)
+}
+
+fn is_private(label: &str) -> bool {
+    label.contains("PRIVATE KEY")
 }
 
 /// The same key as a SubjectPublicKeyInfo, so that it has one id in either form.
