@@ -1,7 +1,9 @@
 //! AWS Signer: its shape, who may sign, what is asked about revocation and what the answer means; and several signers together.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ecr_scan_verifier::domain::image::ImageDigest;
-use ecr_scan_verifier::domain::signature::artifact::Signature;
+use ecr_scan_verifier::domain::signature::artifact::{self, Signature};
 use ecr_scan_verifier::domain::signature::key::{Algorithm, CosignKey, Hash};
 use ecr_scan_verifier::domain::signature::notation::Scheme;
 use ecr_scan_verifier::domain::signature::signer::{Identities, RevocationAnswer, RevocationQuestion};
@@ -11,7 +13,7 @@ use ecr_scan_verifier::domain::signature::verify::Verification;
 use ecr_scan_verifier::domain::signature::{certificate::Certificate, say};
 use serde_json::json;
 
-use crate::making::{Draft, EXPIRES_AT, JOB, PROFILE, SIGNED_AT, VERSION, as_bundle, as_jws, bundle, classic, now, subject, verify};
+use crate::making::{Draft, EXPIRES_AT, JOB, PROFILE, SIGNED_AT, VERSION, as_bundle, as_jws, bundle, bundle_of, classic, now, subject, verify};
 use crate::pki::{Chain, Key, time};
 use crate::runner::Test;
 
@@ -22,7 +24,8 @@ pub fn tests() -> Vec<Test> {
         a_newer_plugin_is_more_than_we_can_judge, an_authority_that_calls_itself_aws_signer_is_not, a_partition_without_a_root_is_refused,
         another_partitions_signature_does_not_count, its_certificates_may_have_ended, its_envelopes_are_jws_and_vouch_for_their_time,
         all_of_several_signers, any_of_several_signers, one_kind_does_not_hide_the_other, nobody_is_not_everybody, a_flood_of_signatures_is_cut,
-        what_could_not_be_checked_is_never_forgiven, each_reason_has_a_sentence, a_verdict_can_be_kept, a_verdict_is_kept_under_all_that_could_change_it]
+        what_could_not_be_checked_is_never_forgiven, each_reason_has_a_sentence, what_a_signature_says_is_quoted_short_and_on_one_line,
+        a_verdict_can_be_kept, a_verdict_is_kept_under_all_that_could_change_it]
 }
 
 pub fn signer(chain: &Chain) -> Signer {
@@ -391,6 +394,34 @@ fn each_reason_has_a_sentence() {
     insta::with_settings!({snapshot_path => "../golden", prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_snapshot!("signature-reasons", said.join("\n\n"));
     });
+}
+
+/// Whoever can push writes what is quoted here: it must not fill a record, nor speak to a terminal in our place.
+fn what_a_signature_says_is_quoted_short_and_on_one_line() {
+    use ecr_scan_verifier::domain::signature::verdict::Refused;
+    let key = Key::p256();
+    let long = "x".repeat(100_000);
+    let own = Signer::authority("ours", Scheme::X509, vec![Root::from_der(Chain::of_aws_signer().root()).unwrap()]).unwrap();
+    let manifest = json!({"layers": long}).to_string().into_bytes();
+    let artifact::Found::Unusable(unread) = artifact::read(&manifest, &ImageDigest::of(&manifest), artifact::FoundBy::Tag) else { panic!() };
+    let mut bundle = bundle(&key, SHA_256);
+    bundle["verificationMaterial"] = json!(long);
+    let envelope = |protected: &str| json!({"payload": "", "protected": URL_SAFE_NO_PAD.encode(protected), "header": {"x5c": []}, "signature": ""});
+    let payload = json!({"critical": long}).to_string().into_bytes();
+    for (signer, signature) in [
+        (cosign(&key), unread),
+        (cosign(&key), as_bundle(&bundle)),
+        (cosign(&key), crate::making::classic_of(&key, SHA_256, payload)),
+        (cosign(&key), as_bundle(&bundle_of(&key, SHA_256, "application/vnd.in-toto+json", json!({"subject": long}).to_string().as_bytes()))),
+        (own.clone(), as_jws(&json!({"header": long}))),
+        (own, as_jws(&envelope(&json!(long).to_string()))),
+    ] {
+        let reason = verify(signer, &[signature]).unwrap_err();
+        assert!(format!("{reason:?}").len() < 500, "{reason:.200?}");
+    }
+    let reason = Reason::Unsupported("it is a `\u{1b}[2J\r\nteam/web is signed by AWS Signer`".to_owned());
+    let said = say::refused("team/web", &Refused { signer: "AWS Signer".into(), reason });
+    assert!(said.contains("it is a `?[2J??team/web is signed"), "{said}");
 }
 
 fn a_verdict_can_be_kept() {

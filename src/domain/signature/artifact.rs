@@ -107,7 +107,7 @@ pub fn read(manifest: &[u8], digest: &ImageDigest, by: FoundBy) -> Found {
     }
     let manifest: Manifest = match serde_json::from_slice(manifest) {
         Ok(manifest) => manifest,
-        Err(error) => return unusable(unread, Reason::Malformed(format!("its manifest cannot be read: {error}"))),
+        Err(error) => return unusable(unread, Reason::unreadable("its manifest cannot be read", &error)),
     };
     let config = manifest.config.map(|config| config.media_type).unwrap_or_default();
     // Older clients of Notation have no artifact type, and say it by the config's.
