@@ -19,7 +19,8 @@ use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
     crate::tests!["aws_signer": a_signature_of_its_shape_counts_when_nothing_is_revoked, what_is_revoked_does_not_count, an_answer_that_does_not_come_is_no_good_answer,
-        an_unanswered_question_is_no_good_answer, a_revoked_signature_does_not_hide_a_good_one, the_question_holds_each_certificate_with_its_issuer,
+        an_unanswered_question_is_no_good_answer, a_revoked_signature_does_not_hide_a_good_one,
+        what_was_asked_once_is_not_asked_again, the_question_holds_each_certificate_with_its_issuer,
         a_profile_or_one_version_of_it_is_trusted, only_arns_of_profiles_are_identities, a_signature_without_its_attributes_is_not_by_aws_signer,
         a_newer_plugin_is_more_than_we_can_judge, an_authority_that_calls_itself_aws_signer_is_not, a_partition_without_a_root_is_refused,
         another_partitions_signature_does_not_count, its_certificates_may_have_ended, its_envelopes_are_jws_and_vouch_for_their_time,
@@ -115,6 +116,20 @@ fn a_revoked_signature_does_not_hide_a_good_one() {
     }
 }
 
+/// Whoever can push can put a good signature beside itself a hundred times, and each question may take half a minute.
+fn what_was_asked_once_is_not_asked_again() {
+    let chain = Chain::of_aws_signer();
+    let copies = vec![signature(&chain); 100];
+    for bad in [RevocationAnswer::Revoked(vec![JOB.into()]), RevocationAnswer::None("throttled".into())] {
+        let mut asked = 0;
+        let verdict = ask(Rule::AllOf, vec![signer(&chain)], &copies, |_| {
+            asked += 1;
+            bad.clone()
+        });
+        assert_eq!((asked, verdict.is_verified()), (1, false));
+    }
+}
+
 fn the_question_holds_each_certificate_with_its_issuer() {
     let chain = Chain::of_aws_signer();
     let hash = |at: usize| {
@@ -129,10 +144,12 @@ fn the_question_holds_each_certificate_with_its_issuer() {
         job_arn: JOB.into(),
         certificate_hashes: vec![hash(0) + &hash(1), hash(1) + &hash(2), hash(2) + &hash(3), hash(3) + &hash(3)],
     };
+    let mut asked = Vec::new();
     ask(Rule::AllOf, vec![signer(&chain)], &[signature(&chain)], |question| {
-        assert_eq!(question, &expected);
+        asked.push(question.clone());
         nothing(question)
     });
+    assert_eq!(asked, [expected]);
 }
 
 fn a_profile_or_one_version_of_it_is_trusted() {

@@ -94,6 +94,8 @@ impl Standing {
                     standing.good = Some(verified);
                     break;
                 }
+                // The same signature can be there many times, and has one answer.
+                Ok((_, Some(question))) if standing.open.iter().any(|(_, asked)| *asked == question) => {}
                 Ok((verified, Some(question))) => standing.open.push_back((verified, question)),
                 Err(reason) => standing.refuse(reason),
             }
