@@ -122,8 +122,8 @@ pub fn read(manifest: &[u8], digest: &ImageDigest, by: FoundBy) -> Found {
         }
         .map_or_else(|reason| unusable(Some(Kind::Notation), reason), |wanted| Found::Wanted(vec![wanted]));
     }
-    if by == FoundBy::Referrer
-        && let [layer] = manifest.layers.as_slice()
+    // Under Cosign's tag too: a registry may list a manifest once, by whichever name somebody gave it last.
+    if let [layer] = manifest.layers.as_slice()
         && layer.media_type.starts_with(bundle::MEDIA_TYPES)
     {
         return wanted(layer, Form::Bundle).map_or_else(|reason| unusable(Some(Kind::Cosign), reason), |wanted| Found::Wanted(vec![wanted]));
