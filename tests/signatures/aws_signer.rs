@@ -352,11 +352,15 @@ fn nobody_is_not_everybody() {
 /// Whoever may push signatures must neither make a verification last for ever nor turn "we stopped looking" into "unsigned".
 fn a_flood_of_signatures_is_cut() {
     let (ours, theirs) = (Key::p256(), Key::p256());
-    let mut flood = vec![classic(&theirs, SHA_256); 100];
+    // As many layers as Cosign's tag may have, and a bundle behind them.
+    let mut layers = vec![classic(&theirs, SHA_256); 100];
+    layers.push(as_bundle(&bundle(&ours, SHA_256)));
+    assert!(verify(cosign(&ours), &layers).is_ok());
+    let mut flood = vec![classic(&theirs, SHA_256); 200];
     assert_eq!(verify(cosign(&ours), &flood), Err(Reason::WrongKey));
     flood.push(classic(&ours, SHA_256));
     assert_eq!(verify(cosign(&ours), &flood).unwrap_err().word(), "could-not-check");
-    flood.swap(0, 100);
+    flood.swap(0, 200);
     assert!(verify(cosign(&ours), &flood).is_ok());
 }
 

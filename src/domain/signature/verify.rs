@@ -15,6 +15,9 @@ use super::trust::{Authority, Rule, Signer, Trust, Who};
 use super::verdict::{By, Format, Reason, Refused, Verdict, Verified};
 use super::{MOST_SIGNATURES, bundle, cose, cosign, jws};
 
+/// All that may be under Cosign's tag, and all that may refer to the image: neither can crowd out the other.
+const MOST_LOOKED_AT: usize = 2 * MOST_SIGNATURES;
+
 /// A verification that may have something to ask before it is over.
 #[derive(Clone, Debug)]
 pub struct Verification {
@@ -85,10 +88,10 @@ impl Standing {
             return standing;
         }
         let ours: Vec<&Signature> = signatures.iter().filter(|signature| signature.may_be(signer.kind())).collect();
-        if ours.len() > MOST_SIGNATURES {
-            standing.refuse(Reason::CouldNotCheck(format!("the image has {} signatures, and the first {MOST_SIGNATURES} are looked at", ours.len())));
+        if ours.len() > MOST_LOOKED_AT {
+            standing.refuse(Reason::CouldNotCheck(format!("the image has {} signatures, and the first {MOST_LOOKED_AT} are looked at", ours.len())));
         }
-        for signature in ours.into_iter().take(MOST_SIGNATURES) {
+        for signature in ours.into_iter().take(MOST_LOOKED_AT) {
             match judge(signer, subject, signature, now) {
                 Ok((verified, None)) => {
                     standing.good = Some(verified);
