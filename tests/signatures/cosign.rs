@@ -17,7 +17,7 @@ use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
     crate::tests!["cosign": every_kind_of_key_verifies_what_it_signed, a_key_in_kms_signs_with_what_kms_lists, kms_keys_that_we_cannot_verify_are_refused,
-        key_files_that_are_none_say_what_they_are, a_key_has_one_id_in_all_its_forms, one_good_signature_is_enough, a_certificate_beside_a_key_is_not_looked_at,
+        key_files_that_are_none_say_what_they_are, a_key_has_one_id_in_all_its_forms, a_key_may_be_as_long_as_the_construct_takes_it, one_good_signature_is_enough, a_certificate_beside_a_key_is_not_looked_at,
         notes_in_the_payload_are_anybodys, a_payload_of_another_type_is_no_approval, a_signature_without_a_signature_is_malformed,
         both_formats_are_looked_at, a_bundle_has_exactly_one_signature, a_bundle_by_a_certificate_is_keyless,
         another_statement_about_the_image_is_no_approval, a_bundle_may_be_about_several_things, a_bundle_of_another_version_is_not_read,
@@ -122,7 +122,7 @@ fn key_files_that_are_none_say_what_they_are() {
         (pem("PUBLIC KEY", &[Key::p256().spki(), vec![0]].concat()), "it is damaged"),
         (short(1024), "it is an RSA key of 1024 bits"),
         (short(2040), "it is an RSA key of 2040 bits"),
-        (short(4104), "it is an RSA key of 4104 bits"),
+        (short(8200), "it is an RSA key of 8200 bits"),
         (" ".repeat(20_000), "it is 20000 bytes long"),
     ] {
         let error = CosignKey::from_pem(&text).unwrap_err().to_string();
@@ -140,6 +140,14 @@ fn a_key_has_one_id_in_all_its_forms() {
     assert_eq!(CosignKey::from_kms(&key.spki(), &["RSASSA_PSS_SHA_256"]).unwrap().key.id, id);
     assert_eq!(id, KeyId(ImageDigest::of(&key.spki()).as_str()[7..].to_owned()));
     assert!(verify(Signer::cosign("Cosign", CosignKey::from_pem(&pkcs1).unwrap()), &[classic(&key, Algorithm::RsaPkcs1(Hash::Sha256))]).is_ok());
+}
+
+/// Made with OpenSSL: what we sign with knows no longer ones than 4096 bits.
+fn a_key_may_be_as_long_as_the_construct_takes_it() {
+    let key = CosignKey::from_pem(include_str!("keys/rsa-8192.pub")).unwrap();
+    let signature = include_bytes!("keys/rsa-8192.sig");
+    assert!(key.signed(b"one message", signature));
+    assert!(!key.signed(b"another message", signature));
 }
 
 fn one_good_signature_is_enough() {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::asn1;
 use crate::domain::image::sha256_hex;
 
-/// A file with one key in it is a few hundred bytes; 4096 bits of RSA make 800.
+/// A file with one key in it is a few hundred bytes; 8192 bits of RSA make 1500.
 const LONGEST_PEM: usize = 16 * 1024;
 
 /// A key is known by the SHA-256 of its SubjectPublicKeyInfo, in lowercase hex.
@@ -88,7 +88,7 @@ pub enum BadKey {
     Label(String),
     #[error("it is damaged: {0}")]
     Damaged(String),
-    #[error("it is an RSA key of {0} bits: expected 2048 to 4096")]
+    #[error("it is an RSA key of {0} bits: expected 2048 to 8192")]
     RsaSize(usize),
     #[error("its kind ({0}) cannot be verified: expected ECDSA on P-256, P-384 or P-521, RSA, or Ed25519")]
     Kind(String),
@@ -176,7 +176,7 @@ impl PublicKey {
         numbers.finish()?;
         let bytes = modulus.as_bytes();
         let bits = bytes.len() * 8 - bytes.first().map_or(0, |first| first.leading_zeros() as usize);
-        if !(2048..=4096).contains(&bits) {
+        if !(2048..=8192).contains(&bits) {
             return Err(BadKey::RsaSize(bits));
         }
         Ok(Self { id, kind: Kind::Rsa { pkcs1: pkcs1.to_vec(), bits } })
