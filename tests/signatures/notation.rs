@@ -3,7 +3,7 @@
 use ecr_scan_verifier::domain::image::ImageDigest;
 use ecr_scan_verifier::domain::signature::artifact::Signature;
 use ecr_scan_verifier::domain::signature::certificate::{Certificate, pss_parameters};
-use ecr_scan_verifier::domain::signature::key::{Algorithm, Hash};
+use ecr_scan_verifier::domain::signature::key::{Algorithm, Hash, pem_blocks};
 use ecr_scan_verifier::domain::signature::notation::{Scheme, Subject};
 use ecr_scan_verifier::domain::signature::trust::{BadTrust, Root, Signer};
 use ecr_scan_verifier::domain::signature::verdict::{By, Ended, Format, Reason};
@@ -21,7 +21,8 @@ pub fn tests() -> Vec<Test> {
         a_header_that_is_there_twice_is_refused, a_header_of_a_wrong_type_is_refused, times_go_with_the_scheme, an_expired_signature_does_not_count,
         certificates_are_judged_at_the_time_that_the_scheme_says, a_certificate_without_an_end_is_valid, each_rule_of_a_signers_certificate, each_rule_of_an_authoritys_certificate,
         a_chain_is_one_line, certificates_may_be_signed_with_every_sound_algorithm, a_certificate_that_is_none_is_refused,
-        a_certificate_has_one_reading, an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, a_signer_may_have_the_name_of_its_root, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
+        a_certificate_has_one_reading, an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, a_signer_may_have_the_name_of_its_root,
+        an_envelope_that_is_too_large_is_not_read, a_certificate_is_read_to_its_end, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
 }
 
 fn own(chain: &Chain, scheme: Scheme) -> Signer {
@@ -73,6 +74,12 @@ fn keys_that_notation_does_not_define_are_refused() {
     let mut draft = Draft::new(&chain, Scheme::X509);
     draft.set("alg", json!("EdDSA"));
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("Ed25519"));
+    let (long, root) = (Key::Public(pem_blocks(include_str!("keys/rsa-8192.pub")).unwrap().remove(0).1), Key::p256());
+    let certificates = vec![Says::signer("web", "Our Root").certify(&long, &root), Says::authority("Our Root", "Our Root").certify(&root, &root)];
+    let chain = Chain { certificates, key: Key::p256() };
+    let mut draft = Draft::new(&chain, Scheme::X509);
+    draft.set("alg", json!("PS256"));
+    assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("an RSA key of 8192 bits"));
 }
 
 /// A good signature of the same signer, around another payload or another header.
@@ -166,6 +173,10 @@ fn what_has_to_be_critical_is() {
         draft.not_critical(name);
         assert_eq!(malformed(&chain, scheme, as_jws(&draft.jws(&chain.key))), format!("`{name}` is not marked as critical"));
     }
+    // What need not be critical may be, where it is one of Notation's own.
+    let mut draft = Draft::new(&chain, Scheme::X509);
+    draft.critical("io.cncf.notary.signingTime", json!(SIGNED_AT));
+    assert!(verify(own(&chain, Scheme::X509), &[as_jws(&draft.jws(&chain.key))]).is_ok());
     let mut draft = Draft::new(&chain, Scheme::X509);
     draft.without("crit");
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("not marked as critical"));
@@ -462,6 +473,55 @@ fn a_certificate_has_one_reading() {
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("two algorithms"));
 }
 
+fn a_certificate_is_read_to_its_end() {
+    let moment = |year: &str| tlv(0x17, format!("{year}0101000000Z").as_bytes());
+    let algorithm = seq(&[oid("1.2.840.10045.4.3.2")]);
+    let key = Key::p256().spki();
+    let fields = |extensions: &[Vec<u8>]| {
+        let named = |parts: Vec<Vec<u8>>| seq(&parts);
+        vec![
+            tlv(0xa0, &[2, 1, 2]),
+            tlv(2, &[1]),
+            algorithm.clone(),
+            named(vec![]),
+            seq(&[moment("26"), moment("27")]),
+            named(vec![]),
+            key.clone(),
+            tlv(0xa3, &seq(extensions)),
+        ]
+    };
+    let with = |at: usize, other: Vec<u8>| {
+        let mut fields = fields(&[]);
+        fields[at] = other;
+        fields
+    };
+    let of = |fields: Vec<Vec<u8>>| seq(&[seq(&fields), algorithm.clone(), bits(b"x")]);
+    let basic = |value: &[Vec<u8>]| extension("2.5.29.19", true, &seq(value));
+    assert!(Certificate::read(&of(fields(&[]))).is_ok());
+    for (what, bad) in [
+        ("a version under another tag", of(with(0, tlv(0xa1, &[2, 1, 2])))),
+        ("a serial number that is none", of(with(1, tlv(4, &[1])))),
+        ("three times", of(with(4, seq(&[moment("26"), moment("27"), moment("28")])))),
+        ("extensions that are no list", of(with(7, tlv(0x83, &seq(&[]))))),
+        ("an extension with two values", of(fields(&[seq(&[oid("1.2.3"), tlv(4, b""), tlv(4, b"")])]))),
+        ("neither true nor false", of(fields(&[seq(&[oid("2.5.29.15"), tlv(1, &[1]), tlv(4, &tlv(3, &[7, 0x80]))])]))),
+        ("an authority by neither true nor false", of(fields(&[basic(&[tlv(1, &[1])])]))),
+        ("more of basicConstraints", of(fields(&[basic(&[tlv(1, &[0xff]), tlv(2, &[0]), tlv(2, &[0])])]))),
+        ("a negative path", of(fields(&[basic(&[tlv(1, &[0xff]), tlv(2, &[0xff])])]))),
+        ("a use said twice", of(fields(&[extension("2.5.29.37", false, &seq(&[])), extension("2.5.29.37", false, &seq(&[]))]))),
+        ("more behind the signature", seq(&[seq(&fields(&[])), algorithm.clone(), bits(b"x"), tlv(5, &[])])),
+    ] {
+        assert!(Certificate::read(&bad).is_err(), "{what}");
+    }
+    // False may be said, though nobody has to.
+    let not = |value: Vec<u8>| seq(&[oid("2.5.29.19"), tlv(1, &[0]), tlv(4, &value)]);
+    let der = of(fields(&[not(seq(&[tlv(1, &[0])]))]));
+    let basic_of = |der: &[u8]| Certificate::read(der).unwrap().basic.unwrap();
+    assert!(!basic_of(&der).is_authority && !basic_of(&der).critical);
+    // As many as nobody has, and not as many as its first byte says.
+    assert_eq!(basic_of(&of(fields(&[basic(&[tlv(1, &[0xff]), tlv(2, &[1, 0])])]))).path_length, Some(u8::MAX));
+}
+
 fn an_extension_that_nobody_knows_is_ignored() {
     let long = extension("1.3.6.1.4.1.2147483647.2147483647.2147483647.1", true, b"anything");
     let says = Says { more: vec![extension("1.3.6.1.4.1.99999.1", true, &tlv(5, &[])), long], ..Says::signer("web", "Our Root") };
@@ -482,9 +542,26 @@ fn a_chain_has_an_end() {
     assert!(malformed(&chain, Scheme::X509, as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key))).contains("did not sign itself"));
 }
 
-/// Self-signed is who signed himself, not who has the name of his issuer.
+/// Self-signed is who signed himself, not who has the name of his issuer; nor who has its key under another name.
 fn a_signer_may_have_the_name_of_its_root() {
     assert_eq!(with_signer(Says::signer("Our Root", "Our Root")), Ok(()));
+    let (key, above) = (Key::p256(), Key::p256());
+    let certificates = vec![
+        Says::signer("web", "Middle").certify(&key, &above),
+        Says::authority("Middle", "Our Root").certify(&above, &above),
+        Says::authority("Our Root", "Our Root").certify(&above, &above),
+    ];
+    let chain = Chain { certificates, key };
+    assert!(verify(own(&chain, Scheme::X509), &[as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key))]).is_ok());
+}
+
+fn an_envelope_that_is_too_large_is_not_read() {
+    let chain = short();
+    let draft = Draft::new(&chain, Scheme::X509);
+    let jws = [draft.jws(&chain.key).to_string().into_bytes(), vec![b' '; 1024 * 1024]].concat();
+    for large in [Signature::Jws(jws), Signature::Cose(vec![0xd2; 1024 * 1024 + 1])] {
+        assert!(malformed(&chain, Scheme::X509, large).contains("1048576 is the most"));
+    }
 }
 
 fn cose_has_one_reading() {
