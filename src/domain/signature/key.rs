@@ -112,14 +112,7 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 impl PublicKey {
     /// A file as `cosign generate-key-pair` or OpenSSL writes it.
     pub fn from_pem(text: &str) -> Result<Self, BadKey> {
-        if text.len() > LONGEST_PEM {
-            return Err(BadKey::TooLong(text.len()));
-        }
-        let blocks = pem_blocks(text).map_err(BadKey::Damaged)?;
-        // Also where it is one of several: OpenSSL writes a private key behind its curve's parameters.
-        if let Some((label, _)) = blocks.iter().find(|(label, _)| is_private(label)) {
-            return Err(BadKey::Private(format!("{label:.60}")));
-        }
+        let blocks = key_blocks(text)?;
         let (label, der) = match blocks.as_slice() {
             [] => return Err(BadKey::NotPem),
             [one] => one,
@@ -305,6 +298,19 @@ fn point(key: &[u8], coordinate: usize) -> Result<Vec<u8>, BadKey> {
     match key {
         [4, rest @ ..] if rest.len() == 2 * coordinate => Ok(key.to_vec()),
         _ => Err(BadKey::Damaged("its point is not an uncompressed one of its curve".to_owned())),
+    }
+}
+
+/// The blocks of a text in which a public key is expected.
+fn key_blocks(text: &str) -> Result<Vec<(String, Vec<u8>)>, BadKey> {
+    if text.len() > LONGEST_PEM {
+        return Err(BadKey::TooLong(text.len()));
+    }
+    let blocks = pem_blocks(text).map_err(BadKey::Damaged)?;
+    // Also where it is one of several: OpenSSL writes a private key behind its curve's parameters.
+    match blocks.iter().find(|(label, _)| is_private(label)) {
+        Some((label, _)) => Err(BadKey::Private(format!("{label:.60}"))),
+        None => Ok(blocks),
     }
 }
 
