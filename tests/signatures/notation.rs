@@ -74,6 +74,11 @@ fn keys_that_notation_does_not_define_are_refused() {
     let mut draft = Draft::new(&chain, Scheme::X509);
     draft.set("alg", json!("EdDSA"));
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("Ed25519"));
+    let (key, root) = (Key::p256(), Key::p256());
+    let certificates = vec![Says::signer("web", "Our Root").certify(&key, &root), Says::authority("Our Root", "Our Root").certify(&Key::ed25519(), &root)];
+    let chain = Chain { certificates, key };
+    let draft = Draft::new(&chain, Scheme::X509);
+    assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("Ed25519"));
     let (long, root) = (Key::Public(pem_blocks(include_str!("keys/rsa-8192.pub")).unwrap().remove(0).1), Key::p256());
     let certificates = vec![Says::signer("web", "Our Root").certify(&long, &root), Says::authority("Our Root", "Our Root").certify(&root, &root)];
     let chain = Chain { certificates, key: Key::p256() };
