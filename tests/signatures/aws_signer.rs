@@ -114,6 +114,13 @@ fn a_revoked_signature_does_not_hide_a_good_one() {
         let Verdict::Verified(verified) = verdict else { panic!("{verdict:?}") };
         assert_eq!(verified[0].by, By::Profile { version_arn: VERSION.into(), job_arn: other_job.clone() });
     }
+    // One that is good is enough: about the others nobody is asked.
+    let mut asked = 0;
+    let verdict = ask(Rule::AllOf, vec![signer(&chain)], &signatures, |question| {
+        asked += 1;
+        nothing(question)
+    });
+    assert_eq!((asked, verdict.is_verified()), (1, true));
 }
 
 /// Whoever can push can put a good signature beside itself a hundred times, and each question may take half a minute.
@@ -181,6 +188,8 @@ fn only_arns_of_profiles_are_identities() {
         &["shop"],
         &["arn:aws:dynamodb:us-east-2:123456789012:table/x"],
         &[JOB],
+        &["arn:aws:sts:eu-west-1:123456789012:/signing-profiles/a"],
+        &["arn:aws:signer:eu-west-1:123456789012:/signing-profiles//Ab3dEf5hIj"],
         &["arn:aws:signer:eu-west-1:123456789012:/signing-profiles/"],
         &["arn:aws:signer:eu-west-1:123456789012:/signing-profiles/a/b/c"],
         &["arn:aws:signer:eu-west-1::/signing-profiles/a"],
@@ -240,6 +249,9 @@ fn a_newer_plugin_is_more_than_we_can_judge() {
     ] {
         assert_eq!(reason(&asks_for(version)).word(), word, "{version}");
     }
+    let mut draft = Draft::of_aws_signer(&chain);
+    draft.critical("io.cncf.notary.verificationPluginMinVersion", json!(1));
+    assert_eq!(objection(&chain, &draft).word(), "malformed");
 }
 
 /// All names are those of AWS; the root is not.

@@ -12,7 +12,7 @@ use ecr_scan_verifier::domain::signature::verdict::{By, Format, Reason};
 use serde_json::{Value, json};
 
 use crate::making::{as_bundle, bundle, bundle_of, classic, classic_of, payload, statement, subject, verify};
-use crate::pki::{Key, oid, pem, seq, tlv};
+use crate::pki::{Key, bits, oid, pem, seq, tlv};
 use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
@@ -120,6 +120,8 @@ fn key_files_that_are_none_say_what_they_are() {
         (good.replace("-----END PUBLIC KEY-----", ""), "it is damaged"),
         (pem("PUBLIC KEY", &Key::p256().spki()[..80]), "it is damaged"),
         (pem("PUBLIC KEY", &[Key::p256().spki(), vec![0]].concat()), "it is damaged"),
+        (pem("PUBLIC KEY", &seq(&[seq(&[oid("1.3.101.112"), tlv(5, &[])]), bits(&[1; 32])])), "it is damaged: an Ed25519 key"),
+        (pem("RSA PUBLIC KEY", &seq(&[tlv(2, &[&[0x40][..], &[1; 255]].concat()), tlv(2, &[3]), tlv(2, &[1])])), "it is damaged"),
         (short(1024), "it is an RSA key of 1024 bits"),
         (short(2040), "it is an RSA key of 2040 bits"),
         (short(8200), "it is an RSA key of 8200 bits"),
@@ -205,6 +207,14 @@ fn a_signature_without_a_signature_is_malformed() {
     assert!(matches!(with(&[("dev.sigstore.cosign/signature", "AAAA")]), Reason::Malformed(_)));
     assert!(matches!(with(&[("dev.cosignproject.cosign/signature", "not base64")]), Reason::Malformed(_)));
     assert_eq!(with(&[("dev.cosignproject.cosign/signature", "")]), Reason::WrongKey);
+    // Its lines may be broken; it may not be cut.
+    let respelled = |spell: &dyn Fn(&str) -> String| {
+        let Signature::Cosign { payload, mut annotations } = classic(&key, SHA_256) else { unreachable!() };
+        annotations.values_mut().for_each(|value| *value = spell(value));
+        verify(by(&key), &[Signature::Cosign { payload, annotations }])
+    };
+    assert!(respelled(&|text| format!("{}\r\n{}\n", &text[..64], &text[64..])).is_ok());
+    assert!(matches!(respelled(&|text| format!("{text}=")), Err(Reason::Malformed(_))));
     let large = Signature::Cosign { payload: vec![b' '; 1024 * 1024 + 1], annotations: BTreeMap::new() };
     assert!(verify(by(&key), &[large]).unwrap_err() == Reason::Malformed("its payload has 1048577 bytes, and 1048576 is the most".into()));
 }
@@ -234,6 +244,11 @@ fn a_bundle_by_a_certificate_is_keyless() {
     assert_eq!(verify(by(&key), &[as_bundle(&bundle)]), Err(Reason::Keyless));
     bundle["verificationMaterial"]["publicKey"] = json!({});
     assert!(matches!(verify(by(&key), &[as_bundle(&bundle)]), Err(Reason::Malformed(_))));
+    for beside in ["certificate", "x509CertificateChain"] {
+        let mut bundle = crate::making::bundle(&key, SHA_256);
+        bundle["verificationMaterial"][beside] = json!({});
+        assert!(matches!(verify(by(&key), &[as_bundle(&bundle)]), Err(Reason::Malformed(_))), "{beside}");
+    }
 }
 
 fn another_statement_about_the_image_is_no_approval() {
@@ -247,6 +262,7 @@ fn another_statement_about_the_image_is_no_approval() {
     for predicate in ["https://slsa.dev/provenance/v1", "https://cyclonedx.org/bom", "https://cosign.sigstore.dev/attestation/vuln/v1", ""] {
         assert!(matches!(with("predicateType", json!(predicate)), Err(Reason::Unsupported(_))), "{predicate}");
     }
+    assert!(with("_type", json!("https://in-toto.io/Statement/v0.1")).is_ok());
     assert!(matches!(with("_type", json!("https://in-toto.io/Link/v1")), Err(Reason::Unsupported(_))));
     // The type outside is signed with what is inside.
     let other = bundle_of(&key, SHA_256, "application/json", statement(&subject().digest).to_string().as_bytes());

@@ -232,6 +232,9 @@ fn a_header_of_a_wrong_type_is_refused() {
         }
     }
     let mut draft = Draft::new(&chain, Scheme::X509);
+    draft.set("crit", json!(vec!["io.cncf.notary.signingScheme"; 65]));
+    assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("of a wrong type"));
+    let mut draft = Draft::new(&chain, Scheme::X509);
     draft.set("cty", json!("application/json"));
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("is what counts"));
     let mut draft = Draft::new(&chain, Scheme::X509);
@@ -587,11 +590,19 @@ fn cose_has_one_reading() {
     let critical = [cbor_text("io.cncf.notary.signingScheme"), cbor_text("io.cncf.notary.expiry"), cbor_integer(99)];
     cose.members.extend([[cbor_integer(2), crate::making::cbor_array(&critical)].concat(), [cbor_integer(99), cbor_bytes(b"x")].concat()]);
     assert!(bad(cose.sign(&chain.key)).contains("`label 99`"));
-    // A time that is a text, as JWS has it.
+    // A time that is a text, as JWS has it; and a number that is something else.
+    for no_time in [cbor_text(SIGNED_AT), [vec![0xc2], cbor_integer(1)].concat()] {
+        let mut cose = draft.cose(&chain.key);
+        cose.members.retain(|member| !member.starts_with(&cbor_text("io.cncf.notary.signingTime")));
+        cose.members.push([cbor_text("io.cncf.notary.signingTime"), no_time].concat());
+        assert!(bad(cose.sign(&chain.key)).contains("no time"));
+    }
+    // Another kind of COSE, and a name of an algorithm where its number belongs.
+    assert!(bad([&[0xd1], &good[1..]].concat()).contains("no COSE_Sign1"));
     let mut cose = draft.cose(&chain.key);
-    cose.members.retain(|member| !member.starts_with(&cbor_text("io.cncf.notary.signingTime")));
-    cose.members.push([cbor_text("io.cncf.notary.signingTime"), cbor_text(SIGNED_AT)].concat());
-    assert!(bad(cose.sign(&chain.key)).contains("no time"));
+    cose.members.retain(|member| !member.starts_with(&cbor_integer(1)));
+    cose.members.push([cbor_integer(1), cbor_text("ES256")].concat());
+    assert!(bad(cose.sign(&chain.key)).contains("of a wrong type"));
 }
 
 fn a_plugin_is_nothing_under_ones_own_root() {
