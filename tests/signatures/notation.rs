@@ -142,6 +142,12 @@ fn another_root_is_not_trusted() {
     let signature = as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key));
     let named = format!("`Our Root`, SHA-256 {}", &ImageDigest::of(chain.root()).as_str()[7..]);
     assert_eq!(verify(own(&other, Scheme::X509), std::slice::from_ref(&signature)), Err(Reason::UntrustedRoot { root: named }));
+    // A name that would speak to a terminal is not shown.
+    let odd = Says::authority("\u{1b}[2J", "\u{1b}[2J");
+    let loud = Chain::of(&[Says::signer("web", "\u{1b}[2J"), odd], vec![Key::p256(), Key::p256()]);
+    let unnamed = format!("SHA-256 {}", &ImageDigest::of(loud.root()).as_str()[7..]);
+    let signed = as_jws(&Draft::new(&loud, Scheme::X509).jws(&loud.key));
+    assert_eq!(verify(own(&other, Scheme::X509), &[signed]), Err(Reason::UntrustedRoot { root: unnamed }));
     // The trusted root behind a chain that does not lead to it.
     let mut draft = Draft::new(&chain, Scheme::X509);
     draft.certificates = vec![chain.certificates[0].clone(), other.root().to_vec()];
@@ -618,7 +624,7 @@ fn roots_come_as_pem() {
     let chain = short();
     let text = pem("CERTIFICATE", chain.root());
     assert_eq!(Root::from_pem(&format!("{text}{text}")).unwrap().len(), 2);
-    for bad in ["", "x", &pem("PUBLIC KEY", &chain.key.spki()), &pem("CERTIFICATE", b"x"), &" ".repeat(70_000)] {
+    for bad in ["", "x", &pem("PUBLIC KEY", &chain.key.spki()), &pem("X509 CRL", chain.root()), &pem("CERTIFICATE", b"x"), &(text + &" ".repeat(70_000))] {
         assert!(matches!(Root::from_pem(bad), Err(BadTrust::Root(_))), "{bad:.40}");
     }
     assert!(matches!(Signer::authority("nobody", Scheme::X509, vec![]), Err(BadTrust::Root(_))));
