@@ -53,7 +53,7 @@ const ACCEPTED: [&str; 4] = [
 const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE: Duration = Duration::from_secs(8);
 /// For all blobs of an image together.
-const ALL_BLOBS: Duration = Duration::from_secs(60);
+const ALL_BLOBS: Duration = Duration::from_secs(20);
 
 pub struct Signatures {
     ecr: Client,

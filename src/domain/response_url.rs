@@ -99,9 +99,16 @@ pub fn plain_host<'a>(url: &'a str, test_origin: Option<&str>) -> Result<Option<
 
 /// Whether this host is one of S3's, in any partition. Anybody may have a bucket there.
 pub fn is_of_s3(host: &str) -> bool {
+    let is_service = |label: &str| label == "s3" || label.starts_with("s3-");
+    let is_region = |label: &str| label.contains('-') && label.ends_with(|c: char| c.is_ascii_digit());
     SUFFIXES.iter().any(|suffix| {
         let Some(labels) = host.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('.')) else { return false };
-        labels.split('.').any(|label| label == "s3" || label.starts_with("s3-"))
+        // Further in front anybody may write `s3`: it can be the name of a load balancer, or of a database.
+        match labels.split('.').collect::<Vec<_>>().as_slice() {
+            [.., service] if is_service(service) => true,
+            [.., service, "dualstack", region] | [.., service, region] => is_service(service) && is_region(region),
+            _ => false,
+        }
     })
 }
 
@@ -256,6 +263,36 @@ mod tests {
             ("https://amazonaws.com/", ForeignHost),
         ] {
             assert_eq!(url(text).check(None), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_s3s_by_the_service_behind_the_bucket() {
+        for host in [
+            "s3.amazonaws.com",
+            "bucket.s3.amazonaws.com",
+            "bucket.with.dots.s3-eu-west-1.amazonaws.com",
+            "bucket.s3.eu-west-1.amazonaws.com",
+            "bucket.s3.dualstack.eu-west-1.amazonaws.com",
+            "bucket.s3-fips.us-gov-west-1.amazonaws.com",
+            "bucket.s3-fips.dualstack.us-gov-west-1.amazonaws.com",
+            "bucket.s3-accelerate.amazonaws.com",
+            "s3.cn-north-1.amazonaws.com.cn",
+            "bucket.s3.us-iso-east-1.c2s.ic.gov",
+        ] {
+            assert!(is_of_s3(host), "{host}");
+        }
+        for host in [
+            "s3-evil-123456789.eu-west-1.elb.amazonaws.com",
+            "s3.abcdefghijkl.eu-west-1.rds.amazonaws.com",
+            "s3.evil.amazonaws.com",
+            "bucket.s3.eu-west-1.amazonaws.com.evil.example",
+            "bucket.s3x.eu-west-1.amazonaws.com",
+            "s3.dualstack.amazonaws.com",
+            "amazonaws.com",
+            "",
+        ] {
+            assert!(!is_of_s3(host), "{host}");
         }
     }
 

@@ -1,7 +1,9 @@
 //! AWS Signer: its shape, who may sign, what is asked about revocation and what the answer means; and several signers together.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ecr_scan_verifier::domain::image::ImageDigest;
-use ecr_scan_verifier::domain::signature::artifact::Signature;
+use ecr_scan_verifier::domain::signature::artifact::{self, Signature};
 use ecr_scan_verifier::domain::signature::key::{Algorithm, CosignKey, Hash};
 use ecr_scan_verifier::domain::signature::notation::Scheme;
 use ecr_scan_verifier::domain::signature::signer::{Identities, RevocationAnswer, RevocationQuestion};
@@ -11,18 +13,20 @@ use ecr_scan_verifier::domain::signature::verify::{Good, Verification};
 use ecr_scan_verifier::domain::signature::{certificate::Certificate, say};
 use serde_json::json;
 
-use crate::making::{Draft, EXPIRES_AT, JOB, PROFILE, SIGNED_AT, VERSION, as_bundle, as_jws, bundle, classic, now, subject, verify};
+use crate::making::{Draft, EXPIRES_AT, JOB, PROFILE, SIGNED_AT, VERSION, as_bundle, as_jws, bundle, bundle_of, classic, now, subject, verify};
 use crate::pki::{Chain, Key, time};
 use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
     crate::tests!["aws_signer": a_signature_of_its_shape_counts_when_nothing_is_revoked, what_is_revoked_does_not_count, an_answer_that_does_not_come_is_no_good_answer,
-        an_unanswered_question_is_no_good_answer, a_revoked_signature_does_not_hide_a_good_one, the_question_holds_each_certificate_with_its_issuer,
+        an_unanswered_question_is_no_good_answer, a_revoked_signature_does_not_hide_a_good_one,
+        what_was_asked_once_is_not_asked_again, the_question_holds_each_certificate_with_its_issuer,
         a_profile_or_one_version_of_it_is_trusted, only_arns_of_profiles_are_identities, a_signature_without_its_attributes_is_not_by_aws_signer,
         a_newer_plugin_is_more_than_we_can_judge, an_authority_that_calls_itself_aws_signer_is_not, a_partition_without_a_root_is_refused,
         another_partitions_signature_does_not_count, its_certificates_may_have_ended, its_envelopes_are_jws_and_vouch_for_their_time,
         all_of_several_signers, any_of_several_signers, one_kind_does_not_hide_the_other, nobody_is_not_everybody, a_flood_of_signatures_is_cut,
-        what_could_not_be_checked_is_never_forgiven, each_reason_has_a_sentence, a_verdict_can_be_kept, what_was_found_good_is_asked_about_again_and_nothing_else, a_verdict_is_kept_under_all_that_could_change_it]
+        what_could_not_be_checked_is_never_forgiven, each_reason_has_a_sentence, what_a_signature_says_is_quoted_short_and_on_one_line,
+        a_verdict_can_be_kept, what_was_found_good_is_asked_about_again_and_nothing_else, a_verdict_is_kept_under_all_that_could_change_it]
 }
 
 pub fn signer(chain: &Chain) -> Signer {
@@ -110,6 +114,27 @@ fn a_revoked_signature_does_not_hide_a_good_one() {
         let Verdict::Verified(verified) = verdict else { panic!("{verdict:?}") };
         assert_eq!(verified[0].by, By::Profile { version_arn: VERSION.into(), job_arn: other_job.clone() });
     }
+    // One that is good is enough: about the others nobody is asked.
+    let mut asked = 0;
+    let verdict = ask(Rule::AllOf, vec![signer(&chain)], &signatures, |question| {
+        asked += 1;
+        nothing(question)
+    });
+    assert_eq!((asked, verdict.is_verified()), (1, true));
+}
+
+/// Whoever can push can put a good signature beside itself a hundred times, and each question may take half a minute.
+fn what_was_asked_once_is_not_asked_again() {
+    let chain = Chain::of_aws_signer();
+    let copies = vec![signature(&chain); 100];
+    for bad in [RevocationAnswer::Revoked(vec![JOB.into()]), RevocationAnswer::None("throttled".into())] {
+        let mut asked = 0;
+        let verdict = ask(Rule::AllOf, vec![signer(&chain)], &copies, |_| {
+            asked += 1;
+            bad.clone()
+        });
+        assert_eq!((asked, verdict.is_verified()), (1, false));
+    }
 }
 
 fn the_question_holds_each_certificate_with_its_issuer() {
@@ -126,10 +151,12 @@ fn the_question_holds_each_certificate_with_its_issuer() {
         job_arn: JOB.into(),
         certificate_hashes: vec![hash(0) + &hash(1), hash(1) + &hash(2), hash(2) + &hash(3), hash(3) + &hash(3)],
     };
+    let mut asked = Vec::new();
     ask(Rule::AllOf, vec![signer(&chain)], &[signature(&chain)], |question| {
-        assert_eq!(question, &expected);
+        asked.push(question.clone());
         nothing(question)
     });
+    assert_eq!(asked, [expected]);
 }
 
 fn a_profile_or_one_version_of_it_is_trusted() {
@@ -138,7 +165,9 @@ fn a_profile_or_one_version_of_it_is_trusted() {
         (PROFILE.to_owned(), true),
         (VERSION.to_owned(), true),
         (VERSION.to_uppercase().replace("ARN:AWS:SIGNER:", "arn:aws:signer:").replace("/SIGNING-PROFILES/", "/signing-profiles/"), true),
+        (PROFILE.replace("web", "WEB"), true),
         (PROFILE.replace("web", "we"), false),
+        (VERSION[..VERSION.len() - 1].to_owned(), false),
         (PROFILE.replace("web", "webb"), false),
         (PROFILE.replace("123456789012", "210987654321"), false),
         (PROFILE.replace("eu-west-1", "eu-west-2"), false),
@@ -161,6 +190,8 @@ fn only_arns_of_profiles_are_identities() {
         &["shop"],
         &["arn:aws:dynamodb:us-east-2:123456789012:table/x"],
         &[JOB],
+        &["arn:aws:sts:eu-west-1:123456789012:/signing-profiles/a"],
+        &["arn:aws:signer:eu-west-1:123456789012:/signing-profiles//Ab3dEf5hIj"],
         &["arn:aws:signer:eu-west-1:123456789012:/signing-profiles/"],
         &["arn:aws:signer:eu-west-1:123456789012:/signing-profiles/a/b/c"],
         &["arn:aws:signer:eu-west-1::/signing-profiles/a"],
@@ -220,6 +251,9 @@ fn a_newer_plugin_is_more_than_we_can_judge() {
     ] {
         assert_eq!(reason(&asks_for(version)).word(), word, "{version}");
     }
+    let mut draft = Draft::of_aws_signer(&chain);
+    draft.critical("io.cncf.notary.verificationPluginMinVersion", json!(1));
+    assert_eq!(objection(&chain, &draft).word(), "malformed");
 }
 
 /// All names are those of AWS; the root is not.
@@ -332,11 +366,15 @@ fn nobody_is_not_everybody() {
 /// Whoever may push signatures must neither make a verification last for ever nor turn "we stopped looking" into "unsigned".
 fn a_flood_of_signatures_is_cut() {
     let (ours, theirs) = (Key::p256(), Key::p256());
-    let mut flood = vec![classic(&theirs, SHA_256); 100];
+    // As many layers as Cosign's tag may have, and a bundle behind them.
+    let mut layers = vec![classic(&theirs, SHA_256); 100];
+    layers.push(as_bundle(&bundle(&ours, SHA_256)));
+    assert!(verify(cosign(&ours), &layers).is_ok());
+    let mut flood = vec![classic(&theirs, SHA_256); 200];
     assert_eq!(verify(cosign(&ours), &flood), Err(Reason::WrongKey));
     flood.push(classic(&ours, SHA_256));
     assert_eq!(verify(cosign(&ours), &flood).unwrap_err().word(), "could-not-check");
-    flood.swap(0, 100);
+    flood.swap(0, 200);
     assert!(verify(cosign(&ours), &flood).is_ok());
 }
 
@@ -428,6 +466,34 @@ fn what_was_found_good_is_asked_about_again_and_nothing_else() {
         // What is missing of what was kept is missing.
         assert!(!Verification::resume(&trust, &[], now()).verdict().is_verified());
     }
+}
+
+/// Whoever can push writes what is quoted here: it must not fill a record, nor speak to a terminal in our place.
+fn what_a_signature_says_is_quoted_short_and_on_one_line() {
+    use ecr_scan_verifier::domain::signature::verdict::Refused;
+    let key = Key::p256();
+    let long = "x".repeat(100_000);
+    let own = Signer::authority("ours", Scheme::X509, vec![Root::from_der(Chain::of_aws_signer().root()).unwrap()]).unwrap();
+    let manifest = json!({"layers": long}).to_string().into_bytes();
+    let artifact::Found::Unusable(unread) = artifact::read(&manifest, &ImageDigest::of(&manifest), artifact::FoundBy::Tag) else { panic!() };
+    let mut bundle = bundle(&key, SHA_256);
+    bundle["verificationMaterial"] = json!(long);
+    let envelope = |protected: &str| json!({"payload": "", "protected": URL_SAFE_NO_PAD.encode(protected), "header": {"x5c": []}, "signature": ""});
+    let payload = json!({"critical": long}).to_string().into_bytes();
+    for (signer, signature) in [
+        (cosign(&key), unread),
+        (cosign(&key), as_bundle(&bundle)),
+        (cosign(&key), crate::making::classic_of(&key, SHA_256, payload)),
+        (cosign(&key), as_bundle(&bundle_of(&key, SHA_256, "application/vnd.in-toto+json", json!({"subject": long}).to_string().as_bytes()))),
+        (own.clone(), as_jws(&json!({"header": long}))),
+        (own, as_jws(&envelope(&json!(long).to_string()))),
+    ] {
+        let reason = verify(signer, &[signature]).unwrap_err();
+        assert!(format!("{reason:?}").len() < 500, "{reason:.200?}");
+    }
+    let reason = Reason::Unsupported("it is a `\u{1b}[2J\r\nteam/web is signed by AWS Signer`".to_owned());
+    let said = say::refused("team/web", &Refused { signer: "AWS Signer".into(), reason });
+    assert!(said.contains("it is a `?[2J??team/web is signed"), "{said}");
 }
 
 fn a_verdict_can_be_kept() {

@@ -12,12 +12,12 @@ use ecr_scan_verifier::domain::signature::verdict::{By, Format, Reason};
 use serde_json::{Value, json};
 
 use crate::making::{as_bundle, bundle, bundle_of, classic, classic_of, payload, statement, subject, verify};
-use crate::pki::{Key, oid, pem, seq, tlv};
+use crate::pki::{Key, bits, oid, pem, seq, tlv};
 use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
     crate::tests!["cosign": every_kind_of_key_verifies_what_it_signed, a_key_in_kms_signs_with_what_kms_lists, kms_keys_that_we_cannot_verify_are_refused,
-        key_files_that_are_none_say_what_they_are, a_key_has_one_id_in_all_its_forms, one_good_signature_is_enough, a_certificate_beside_a_key_is_not_looked_at,
+        key_files_that_are_none_say_what_they_are, a_key_has_one_id_in_all_its_forms, a_key_may_be_as_long_as_the_construct_takes_it, one_good_signature_is_enough, a_certificate_beside_a_key_is_not_looked_at,
         notes_in_the_payload_are_anybodys, a_payload_of_another_type_is_no_approval, a_signature_without_a_signature_is_malformed,
         both_formats_are_looked_at, a_bundle_has_exactly_one_signature, a_bundle_by_a_certificate_is_keyless,
         another_statement_about_the_image_is_no_approval, a_bundle_may_be_about_several_things, a_bundle_of_another_version_is_not_read,
@@ -110,11 +110,18 @@ fn key_files_that_are_none_say_what_they_are() {
         (format!("{good}{good}"), "it holds 2 PEM blocks"),
         (pem("ENCRYPTED SIGSTORE PRIVATE KEY", b"secret"), "it is a private key (`ENCRYPTED SIGSTORE PRIVATE KEY`)"),
         ("-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n!!!\n-----END EC PRIVATE KEY-----".into(), "it is a private key"),
+        // As OpenSSL writes them, and beside the public one.
+        (format!("{}{}", pem("EC PARAMETERS", b"x"), pem("EC PRIVATE KEY", b"secret")), "it is a private key (`EC PRIVATE KEY`)"),
+        (format!("{good}{}", pem("PGP PRIVATE KEY BLOCK", b"secret")), "it is a private key (`PGP PRIVATE KEY BLOCK`)"),
+        ("-----BEGIN PRIVATE KEY----\nsecret\n-----END PRIVATE KEY-----".into(), "it is damaged: its first line"),
+        ("-----BEGIN PRIVATE KEY----secret-----END PRIVATE KEY-----".into(), "it is damaged: its first line"),
         (pem("CERTIFICATE", b"x"), "it is a `CERTIFICATE`"),
         (good.replacen("MFk", "M!k", 1), "it is damaged"),
         (good.replace("-----END PUBLIC KEY-----", ""), "it is damaged"),
         (pem("PUBLIC KEY", &Key::p256().spki()[..80]), "it is damaged"),
         (pem("PUBLIC KEY", &[Key::p256().spki(), vec![0]].concat()), "it is damaged"),
+        (pem("PUBLIC KEY", &seq(&[seq(&[oid("1.3.101.112"), tlv(5, &[])]), bits(&[1; 32])])), "it is damaged: an Ed25519 key"),
+        (pem("RSA PUBLIC KEY", &seq(&[tlv(2, &[&[0x40][..], &[1; 255]].concat()), tlv(2, &[3]), tlv(2, &[1])])), "it is damaged"),
         (short(1024), "it is an RSA key of 1024 bits"),
         (short(2040), "it is an RSA key of 2040 bits"),
         (short(8200), "it is an RSA key of 8200 bits"),
@@ -122,6 +129,7 @@ fn key_files_that_are_none_say_what_they_are() {
     ] {
         let error = CosignKey::from_pem(&text).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}, where `{expected}` was expected");
+        assert!(!error.contains("secret") && !error.contains(&STANDARD.encode("secret")), "{error}");
     }
 }
 
@@ -134,6 +142,14 @@ fn a_key_has_one_id_in_all_its_forms() {
     assert_eq!(CosignKey::from_kms(&key.spki(), &["RSASSA_PSS_SHA_256"]).unwrap().key.id, id);
     assert_eq!(id, KeyId(ImageDigest::of(&key.spki()).as_str()[7..].to_owned()));
     assert!(verify(Signer::cosign("Cosign", CosignKey::from_pem(&pkcs1).unwrap()), &[classic(&key, Algorithm::RsaPkcs1(Hash::Sha256))]).is_ok());
+}
+
+/// Made with OpenSSL: what we sign with knows no longer ones than 4096 bits.
+fn a_key_may_be_as_long_as_the_construct_takes_it() {
+    let key = CosignKey::from_pem(include_str!("keys/rsa-8192.pub")).unwrap();
+    let signature = include_bytes!("keys/rsa-8192.sig");
+    assert!(key.signed(b"one message", signature));
+    assert!(!key.signed(b"another message", signature));
 }
 
 fn one_good_signature_is_enough() {
@@ -191,6 +207,14 @@ fn a_signature_without_a_signature_is_malformed() {
     assert!(matches!(with(&[("dev.sigstore.cosign/signature", "AAAA")]), Reason::Malformed(_)));
     assert!(matches!(with(&[("dev.cosignproject.cosign/signature", "not base64")]), Reason::Malformed(_)));
     assert_eq!(with(&[("dev.cosignproject.cosign/signature", "")]), Reason::WrongKey);
+    // Its lines may be broken; it may not be cut.
+    let respelled = |spell: &dyn Fn(&str) -> String| {
+        let Signature::Cosign { payload, mut annotations } = classic(&key, SHA_256) else { unreachable!() };
+        annotations.values_mut().for_each(|value| *value = spell(value));
+        verify(by(&key), &[Signature::Cosign { payload, annotations }])
+    };
+    assert!(respelled(&|text| format!("{}\r\n{}\n", &text[..64], &text[64..])).is_ok());
+    assert!(matches!(respelled(&|text| format!("{text}=")), Err(Reason::Malformed(_))));
     let large = Signature::Cosign { payload: vec![b' '; 1024 * 1024 + 1], annotations: BTreeMap::new() };
     assert!(verify(by(&key), &[large]).unwrap_err() == Reason::Malformed("its payload has 1048577 bytes, and 1048576 is the most".into()));
 }
@@ -220,6 +244,11 @@ fn a_bundle_by_a_certificate_is_keyless() {
     assert_eq!(verify(by(&key), &[as_bundle(&bundle)]), Err(Reason::Keyless));
     bundle["verificationMaterial"]["publicKey"] = json!({});
     assert!(matches!(verify(by(&key), &[as_bundle(&bundle)]), Err(Reason::Malformed(_))));
+    for beside in ["certificate", "x509CertificateChain"] {
+        let mut bundle = crate::making::bundle(&key, SHA_256);
+        bundle["verificationMaterial"][beside] = json!({});
+        assert!(matches!(verify(by(&key), &[as_bundle(&bundle)]), Err(Reason::Malformed(_))), "{beside}");
+    }
 }
 
 fn another_statement_about_the_image_is_no_approval() {
@@ -233,6 +262,7 @@ fn another_statement_about_the_image_is_no_approval() {
     for predicate in ["https://slsa.dev/provenance/v1", "https://cyclonedx.org/bom", "https://cosign.sigstore.dev/attestation/vuln/v1", ""] {
         assert!(matches!(with("predicateType", json!(predicate)), Err(Reason::Unsupported(_))), "{predicate}");
     }
+    assert!(with("_type", json!("https://in-toto.io/Statement/v0.1")).is_ok());
     assert!(matches!(with("_type", json!("https://in-toto.io/Link/v1")), Err(Reason::Unsupported(_))));
     // The type outside is signed with what is inside.
     let other = bundle_of(&key, SHA_256, "application/json", statement(&subject().digest).to_string().as_bytes());

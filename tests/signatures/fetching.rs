@@ -12,7 +12,8 @@ use crate::pki::Key;
 use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
-    crate::tests!["fetching": each_layer_under_cosigns_tag_is_a_signature, a_referrer_is_read_by_what_it_is, what_is_not_a_signature_is_left_alone,
+    crate::tests!["fetching": each_layer_under_cosigns_tag_is_a_signature, a_referrer_is_read_by_what_it_is, a_tag_does_not_hide_what_a_manifest_is,
+        what_is_not_a_signature_is_left_alone,
         a_manifest_that_is_another_is_not_read, a_blob_that_is_another_is_no_signature, what_is_too_large_is_not_fetched,
         one_layer_that_cannot_be_had_does_not_hide_the_others, what_could_not_be_fetched_could_not_be_checked]
 }
@@ -95,6 +96,17 @@ fn a_referrer_is_read_by_what_it_is() {
     ] {
         let (kind, _) = unusable(found(&json!({"artifactType": NOTATION, "layers": layers}), FoundBy::Referrer));
         assert_eq!(kind, Some(Kind::Notation));
+    }
+}
+
+/// Whoever can push can put Cosign's tag on a signature that refers to the image, and the registry may then list it once.
+fn a_tag_does_not_hide_what_a_manifest_is() {
+    for (manifest, kind) in [
+        (json!({"artifactType": BUNDLE, "layers": [layer(BUNDLE, b"x")]}), Kind::Cosign),
+        (json!({"artifactType": NOTATION, "layers": [layer("application/jose+json", b"x")]}), Kind::Notation),
+    ] {
+        assert_eq!(wanted(&manifest, FoundBy::Tag), wanted(&manifest, FoundBy::Referrer));
+        assert_eq!(wanted(&manifest, FoundBy::Tag)[0].kind(), kind);
     }
 }
 

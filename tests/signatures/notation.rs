@@ -3,7 +3,7 @@
 use ecr_scan_verifier::domain::image::ImageDigest;
 use ecr_scan_verifier::domain::signature::artifact::Signature;
 use ecr_scan_verifier::domain::signature::certificate::{Certificate, pss_parameters};
-use ecr_scan_verifier::domain::signature::key::{Algorithm, Hash};
+use ecr_scan_verifier::domain::signature::key::{Algorithm, Hash, pem_blocks};
 use ecr_scan_verifier::domain::signature::notation::{Scheme, Subject};
 use ecr_scan_verifier::domain::signature::trust::{BadTrust, Root, Signer};
 use ecr_scan_verifier::domain::signature::verdict::{By, Ended, Format, Reason};
@@ -19,9 +19,10 @@ pub fn tests() -> Vec<Test> {
         digest_size_and_type_have_to_be_equal, a_root_is_trusted_for_one_scheme, another_root_is_not_trusted, a_self_signed_signer_may_be_the_root,
         what_has_to_be_critical_is, an_unknown_critical_attribute_is_refused, an_unknown_attribute_that_is_not_critical_is_ignored,
         a_header_that_is_there_twice_is_refused, a_header_of_a_wrong_type_is_refused, times_go_with_the_scheme, an_expired_signature_does_not_count,
-        certificates_are_judged_at_the_time_that_the_scheme_says, each_rule_of_a_signers_certificate, each_rule_of_an_authoritys_certificate,
+        certificates_are_judged_at_the_time_that_the_scheme_says, a_certificate_without_an_end_is_valid, each_rule_of_a_signers_certificate, each_rule_of_an_authoritys_certificate,
         a_chain_is_one_line, certificates_may_be_signed_with_every_sound_algorithm, a_certificate_that_is_none_is_refused,
-        a_certificate_has_one_reading, an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, a_signer_may_have_the_name_of_its_root, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
+        a_certificate_has_one_reading, an_extension_that_nobody_knows_is_ignored, a_chain_has_an_end, a_signer_may_have_the_name_of_its_root,
+        an_envelope_that_is_too_large_is_not_read, a_certificate_is_read_to_its_end, cose_has_one_reading, a_plugin_is_nothing_under_ones_own_root, roots_come_as_pem]
 }
 
 fn own(chain: &Chain, scheme: Scheme) -> Signer {
@@ -73,6 +74,17 @@ fn keys_that_notation_does_not_define_are_refused() {
     let mut draft = Draft::new(&chain, Scheme::X509);
     draft.set("alg", json!("EdDSA"));
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("Ed25519"));
+    let (key, root) = (Key::p256(), Key::p256());
+    let certificates = vec![Says::signer("web", "Our Root").certify(&key, &root), Says::authority("Our Root", "Our Root").certify(&Key::ed25519(), &root)];
+    let chain = Chain { certificates, key };
+    let draft = Draft::new(&chain, Scheme::X509);
+    assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("Ed25519"));
+    let (long, root) = (Key::Public(pem_blocks(include_str!("keys/rsa-8192.pub")).unwrap().remove(0).1), Key::p256());
+    let certificates = vec![Says::signer("web", "Our Root").certify(&long, &root), Says::authority("Our Root", "Our Root").certify(&root, &root)];
+    let chain = Chain { certificates, key: Key::p256() };
+    let mut draft = Draft::new(&chain, Scheme::X509);
+    draft.set("alg", json!("PS256"));
+    assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("an RSA key of 8192 bits"));
 }
 
 /// A good signature of the same signer, around another payload or another header.
@@ -130,6 +142,12 @@ fn another_root_is_not_trusted() {
     let signature = as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key));
     let named = format!("`Our Root`, SHA-256 {}", &ImageDigest::of(chain.root()).as_str()[7..]);
     assert_eq!(verify(own(&other, Scheme::X509), std::slice::from_ref(&signature)), Err(Reason::UntrustedRoot { root: named }));
+    // A name that would speak to a terminal is not shown.
+    let odd = Says::authority("\u{1b}[2J", "\u{1b}[2J");
+    let loud = Chain::of(&[Says::signer("web", "\u{1b}[2J"), odd], vec![Key::p256(), Key::p256()]);
+    let unnamed = format!("SHA-256 {}", &ImageDigest::of(loud.root()).as_str()[7..]);
+    let signed = as_jws(&Draft::new(&loud, Scheme::X509).jws(&loud.key));
+    assert_eq!(verify(own(&other, Scheme::X509), &[signed]), Err(Reason::UntrustedRoot { root: unnamed }));
     // The trusted root behind a chain that does not lead to it.
     let mut draft = Draft::new(&chain, Scheme::X509);
     draft.certificates = vec![chain.certificates[0].clone(), other.root().to_vec()];
@@ -166,6 +184,10 @@ fn what_has_to_be_critical_is() {
         draft.not_critical(name);
         assert_eq!(malformed(&chain, scheme, as_jws(&draft.jws(&chain.key))), format!("`{name}` is not marked as critical"));
     }
+    // What need not be critical may be, where it is one of Notation's own.
+    let mut draft = Draft::new(&chain, Scheme::X509);
+    draft.critical("io.cncf.notary.signingTime", json!(SIGNED_AT));
+    assert!(verify(own(&chain, Scheme::X509), &[as_jws(&draft.jws(&chain.key))]).is_ok());
     let mut draft = Draft::new(&chain, Scheme::X509);
     draft.without("crit");
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("not marked as critical"));
@@ -215,6 +237,9 @@ fn a_header_of_a_wrong_type_is_refused() {
             assert!(why.contains("of a wrong type"), "{name} = {value}: {why}");
         }
     }
+    let mut draft = Draft::new(&chain, Scheme::X509);
+    draft.set("crit", json!(vec!["io.cncf.notary.signingScheme"; 65]));
+    assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("of a wrong type"));
     let mut draft = Draft::new(&chain, Scheme::X509);
     draft.set("cty", json!("application/json"));
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("is what counts"));
@@ -283,6 +308,16 @@ fn certificates_are_judged_at_the_time_that_the_scheme_says() {
     let chain = Chain::of(&[Says::signer("web", "Our Root"), old], vec![Key::p256(), Key::p256()]);
     let signature = as_jws(&Draft::new(&chain, Scheme::SigningAuthority).jws(&chain.key));
     assert!(matches!(verify(own(&chain, Scheme::SigningAuthority), &[signature]), Err(Reason::Expired { .. })));
+}
+
+fn a_certificate_without_an_end_is_valid() {
+    let root = Says { until: jiff::Timestamp::MAX, ..Says::authority("Our Root", "Our Root") };
+    let chain = Chain::of(&[Says::signer("web", "Our Root"), root.clone()], vec![Key::p256(), Key::p256()]);
+    let signature = as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key));
+    assert!(verify(own(&chain, Scheme::X509), &[signature]).is_ok());
+    // One that begins there is never valid.
+    let chain = Chain::of(&[Says::signer("web", "Our Root"), Says { from: jiff::Timestamp::MAX, ..root }], vec![Key::p256(), Key::p256()]);
+    assert!(malformed(&chain, Scheme::X509, as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key))).contains("too late"));
 }
 
 fn with_signer(says: Says) -> Result<(), Reason> {
@@ -452,6 +487,55 @@ fn a_certificate_has_one_reading() {
     assert!(malformed(&chain, Scheme::X509, as_jws(&draft.jws(&chain.key))).contains("two algorithms"));
 }
 
+fn a_certificate_is_read_to_its_end() {
+    let moment = |year: &str| tlv(0x17, format!("{year}0101000000Z").as_bytes());
+    let algorithm = seq(&[oid("1.2.840.10045.4.3.2")]);
+    let key = Key::p256().spki();
+    let fields = |extensions: &[Vec<u8>]| {
+        let named = |parts: Vec<Vec<u8>>| seq(&parts);
+        vec![
+            tlv(0xa0, &[2, 1, 2]),
+            tlv(2, &[1]),
+            algorithm.clone(),
+            named(vec![]),
+            seq(&[moment("26"), moment("27")]),
+            named(vec![]),
+            key.clone(),
+            tlv(0xa3, &seq(extensions)),
+        ]
+    };
+    let with = |at: usize, other: Vec<u8>| {
+        let mut fields = fields(&[]);
+        fields[at] = other;
+        fields
+    };
+    let of = |fields: Vec<Vec<u8>>| seq(&[seq(&fields), algorithm.clone(), bits(b"x")]);
+    let basic = |value: &[Vec<u8>]| extension("2.5.29.19", true, &seq(value));
+    assert!(Certificate::read(&of(fields(&[]))).is_ok());
+    for (what, bad) in [
+        ("a version under another tag", of(with(0, tlv(0xa1, &[2, 1, 2])))),
+        ("a serial number that is none", of(with(1, tlv(4, &[1])))),
+        ("three times", of(with(4, seq(&[moment("26"), moment("27"), moment("28")])))),
+        ("extensions that are no list", of(with(7, tlv(0x83, &seq(&[]))))),
+        ("an extension with two values", of(fields(&[seq(&[oid("1.2.3"), tlv(4, b""), tlv(4, b"")])]))),
+        ("neither true nor false", of(fields(&[seq(&[oid("2.5.29.15"), tlv(1, &[1]), tlv(4, &tlv(3, &[7, 0x80]))])]))),
+        ("an authority by neither true nor false", of(fields(&[basic(&[tlv(1, &[1])])]))),
+        ("more of basicConstraints", of(fields(&[basic(&[tlv(1, &[0xff]), tlv(2, &[0]), tlv(2, &[0])])]))),
+        ("a negative path", of(fields(&[basic(&[tlv(1, &[0xff]), tlv(2, &[0xff])])]))),
+        ("a use said twice", of(fields(&[extension("2.5.29.37", false, &seq(&[])), extension("2.5.29.37", false, &seq(&[]))]))),
+        ("more behind the signature", seq(&[seq(&fields(&[])), algorithm.clone(), bits(b"x"), tlv(5, &[])])),
+    ] {
+        assert!(Certificate::read(&bad).is_err(), "{what}");
+    }
+    // False may be said, though nobody has to.
+    let not = |value: Vec<u8>| seq(&[oid("2.5.29.19"), tlv(1, &[0]), tlv(4, &value)]);
+    let der = of(fields(&[not(seq(&[tlv(1, &[0])]))]));
+    let basic_of = |der: &[u8]| Certificate::read(der).unwrap().basic.unwrap();
+    assert!(!basic_of(&der).is_authority && !basic_of(&der).critical);
+    // As many as nobody has, and not as many as its first byte says.
+    assert_eq!(basic_of(&of(fields(&[basic(&[tlv(1, &[0xff]), tlv(2, &[1, 0])])]))).path_length, Some(u8::MAX));
+}
+
 fn an_extension_that_nobody_knows_is_ignored() {
     let long = extension("1.3.6.1.4.1.2147483647.2147483647.2147483647.1", true, b"anything");
     let says = Says { more: vec![extension("1.3.6.1.4.1.99999.1", true, &tlv(5, &[])), long], ..Says::signer("web", "Our Root") };
@@ -472,9 +556,26 @@ fn a_chain_has_an_end() {
     assert!(malformed(&chain, Scheme::X509, as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key))).contains("did not sign itself"));
 }
 
-/// Self-signed is who signed himself, not who has the name of his issuer.
+/// Self-signed is who signed himself, not who has the name of his issuer; nor who has its key under another name.
 fn a_signer_may_have_the_name_of_its_root() {
     assert_eq!(with_signer(Says::signer("Our Root", "Our Root")), Ok(()));
+    let (key, above) = (Key::p256(), Key::p256());
+    let certificates = vec![
+        Says::signer("web", "Middle").certify(&key, &above),
+        Says::authority("Middle", "Our Root").certify(&above, &above),
+        Says::authority("Our Root", "Our Root").certify(&above, &above),
+    ];
+    let chain = Chain { certificates, key };
+    assert!(verify(own(&chain, Scheme::X509), &[as_jws(&Draft::new(&chain, Scheme::X509).jws(&chain.key))]).is_ok());
+}
+
+fn an_envelope_that_is_too_large_is_not_read() {
+    let chain = short();
+    let draft = Draft::new(&chain, Scheme::X509);
+    let jws = [draft.jws(&chain.key).to_string().into_bytes(), vec![b' '; 1024 * 1024]].concat();
+    for large in [Signature::Jws(jws), Signature::Cose(vec![0xd2; 1024 * 1024 + 1])] {
+        assert!(malformed(&chain, Scheme::X509, large).contains("1048576 is the most"));
+    }
 }
 
 fn cose_has_one_reading() {
@@ -495,11 +596,19 @@ fn cose_has_one_reading() {
     let critical = [cbor_text("io.cncf.notary.signingScheme"), cbor_text("io.cncf.notary.expiry"), cbor_integer(99)];
     cose.members.extend([[cbor_integer(2), crate::making::cbor_array(&critical)].concat(), [cbor_integer(99), cbor_bytes(b"x")].concat()]);
     assert!(bad(cose.sign(&chain.key)).contains("`label 99`"));
-    // A time that is a text, as JWS has it.
+    // A time that is a text, as JWS has it; and a number that is something else.
+    for no_time in [cbor_text(SIGNED_AT), [vec![0xc2], cbor_integer(1)].concat()] {
+        let mut cose = draft.cose(&chain.key);
+        cose.members.retain(|member| !member.starts_with(&cbor_text("io.cncf.notary.signingTime")));
+        cose.members.push([cbor_text("io.cncf.notary.signingTime"), no_time].concat());
+        assert!(bad(cose.sign(&chain.key)).contains("no time"));
+    }
+    // Another kind of COSE, and a name of an algorithm where its number belongs.
+    assert!(bad([&[0xd1], &good[1..]].concat()).contains("no COSE_Sign1"));
     let mut cose = draft.cose(&chain.key);
-    cose.members.retain(|member| !member.starts_with(&cbor_text("io.cncf.notary.signingTime")));
-    cose.members.push([cbor_text("io.cncf.notary.signingTime"), cbor_text(SIGNED_AT)].concat());
-    assert!(bad(cose.sign(&chain.key)).contains("no time"));
+    cose.members.retain(|member| !member.starts_with(&cbor_integer(1)));
+    cose.members.push([cbor_integer(1), cbor_text("ES256")].concat());
+    assert!(bad(cose.sign(&chain.key)).contains("of a wrong type"));
 }
 
 fn a_plugin_is_nothing_under_ones_own_root() {
@@ -515,7 +624,7 @@ fn roots_come_as_pem() {
     let chain = short();
     let text = pem("CERTIFICATE", chain.root());
     assert_eq!(Root::from_pem(&format!("{text}{text}")).unwrap().len(), 2);
-    for bad in ["", "x", &pem("PUBLIC KEY", &chain.key.spki()), &pem("CERTIFICATE", b"x"), &" ".repeat(70_000)] {
+    for bad in ["", "x", &pem("PUBLIC KEY", &chain.key.spki()), &pem("X509 CRL", chain.root()), &pem("CERTIFICATE", b"x"), &(text + &" ".repeat(70_000))] {
         assert!(matches!(Root::from_pem(bad), Err(BadTrust::Root(_))), "{bad:.40}");
     }
     assert!(matches!(Signer::authority("nobody", Scheme::X509, vec![]), Err(BadTrust::Root(_))));

@@ -48,6 +48,8 @@ pub enum Key {
     P521(p521::ecdsa::SigningKey),
     Rsa(usize, Box<signature::RsaKeyPair>),
     Ed25519(signature::Ed25519KeyPair),
+    /// The public half of another's, which can be certified and cannot sign.
+    Public(Vec<u8>),
 }
 
 impl Key {
@@ -95,6 +97,7 @@ impl Key {
             Self::P521(key) => ec("1.3.132.0.35", key.verifying_key().to_sec1_point(false).as_bytes()),
             Self::Rsa(_, pair) => seq(&[seq(&[oid("1.2.840.113549.1.1.1"), tlv(5, &[])]), bits(pair.public_key().as_ref())]),
             Self::Ed25519(pair) => seq(&[seq(&[oid("1.3.101.112")]), bits(pair.public_key().as_ref())]),
+            Self::Public(spki) => spki.clone(),
         }
     }
 
@@ -157,7 +160,7 @@ impl Key {
             Self::P384(_) => (Algorithm::Ecdsa(Hash::Sha384), seq(&[oid("1.2.840.10045.4.3.3")])),
             Self::P521(_) => (Algorithm::Ecdsa(Hash::Sha512), seq(&[oid("1.2.840.10045.4.3.4")])),
             Self::Rsa(..) => (Algorithm::RsaPkcs1(Hash::Sha256), seq(&[oid("1.2.840.113549.1.1.11"), tlv(5, &[])])),
-            Self::Ed25519(_) => panic!("no authority of ours has an Ed25519 key"),
+            Self::Ed25519(_) | Self::Public(_) => panic!("no authority of ours has such a key"),
         }
     }
 
@@ -171,6 +174,7 @@ impl Key {
             Self::Rsa(3072, _) => (Algorithm::RsaPss(Hash::Sha384), "PS384", -38),
             Self::Rsa(..) => (Algorithm::RsaPss(Hash::Sha512), "PS512", -39),
             Self::Ed25519(_) => (Algorithm::Ed25519, "EdDSA", -8),
+            Self::Public(_) => panic!("this key cannot sign"),
         }
     }
 }
@@ -242,7 +246,8 @@ impl Says {
     pub fn certify(&self, key: &Key, by: &Key) -> Vec<u8> {
         let name = |name: &str| seq(&[tlv(0x31, &seq(&[oid("2.5.4.3"), tlv(0x0c, name.as_bytes())]))]);
         let when = |time: Timestamp| {
-            let text = time.strftime("%Y%m%d%H%M%SZ").to_string();
+            // "Without an end", as RFC 5280 writes it, is later than what jiff can say.
+            let text = if time == Timestamp::MAX { "99991231235959Z".to_owned() } else { time.strftime("%Y%m%d%H%M%SZ").to_string() };
             if text.starts_with("20") && &text[..4] < "2050" { tlv(0x17, &text.as_bytes()[2..]) } else { tlv(0x18, text.as_bytes()) }
         };
         let (how, algorithm) = self.signed_with.clone().unwrap_or_else(|| by.certifies_with());

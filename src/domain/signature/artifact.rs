@@ -107,7 +107,7 @@ pub fn read(manifest: &[u8], digest: &ImageDigest, by: FoundBy) -> Found {
     }
     let manifest: Manifest = match serde_json::from_slice(manifest) {
         Ok(manifest) => manifest,
-        Err(error) => return unusable(unread, Reason::Malformed(format!("its manifest cannot be read: {error}"))),
+        Err(error) => return unusable(unread, Reason::unreadable("its manifest cannot be read", &error)),
     };
     let config = manifest.config.map(|config| config.media_type).unwrap_or_default();
     // Older clients of Notation have no artifact type, and say it by the config's.
@@ -122,8 +122,8 @@ pub fn read(manifest: &[u8], digest: &ImageDigest, by: FoundBy) -> Found {
         }
         .map_or_else(|reason| unusable(Some(Kind::Notation), reason), |wanted| Found::Wanted(vec![wanted]));
     }
-    if by == FoundBy::Referrer
-        && let [layer] = manifest.layers.as_slice()
+    // Under Cosign's tag too: a registry may list a manifest once, by whichever name somebody gave it last.
+    if let [layer] = manifest.layers.as_slice()
         && layer.media_type.starts_with(bundle::MEDIA_TYPES)
     {
         return wanted(layer, Form::Bundle).map_or_else(|reason| unusable(Some(Kind::Cosign), reason), |wanted| Found::Wanted(vec![wanted]));

@@ -83,7 +83,7 @@ pub fn check(key: &CosignKey, image: &ImageDigest, bundle: &[u8]) -> Result<(), 
     if bundle.len() > LARGEST_SIGNATURE {
         return Err(Reason::Malformed(format!("it has {} bytes, and {LARGEST_SIGNATURE} is the most", bundle.len())));
     }
-    let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| Reason::Malformed(format!("it is not a sigstore bundle: {error}")))?;
+    let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| Reason::unreadable("it is not a sigstore bundle", &error))?;
     if !VERSIONS.contains(&bundle.media_type.as_str()) {
         return Err(Reason::Unsupported(format!("it is a `{:.80}`, and version 0.3 is what can be read", bundle.media_type)));
     }
@@ -109,7 +109,7 @@ pub fn check(key: &CosignKey, image: &ImageDigest, bundle: &[u8]) -> Result<(), 
     if envelope.payload_type != IN_TOTO {
         return Err(Reason::Unsupported(format!("its payload is a `{:.80}`, and `{IN_TOTO}` is what counts", envelope.payload_type)));
     }
-    let statement: Statement = serde_json::from_slice(&payload).map_err(|error| Reason::Malformed(format!("its statement cannot be read: {error}")))?;
+    let statement: Statement = serde_json::from_slice(&payload).map_err(|error| Reason::unreadable("its statement cannot be read", &error))?;
     if !STATEMENTS.contains(&statement.r#type.as_str()) {
         return Err(Reason::Unsupported(format!("its statement is a `{:.80}`", statement.r#type)));
     }

@@ -211,7 +211,8 @@ fn time(reader: &mut SliceReader<'_>) -> Result<Timestamp, BadCertificate> {
         _ => value.decode_as::<GeneralizedTime>()?.to_unix_duration(),
     };
     let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
-    Timestamp::from_second(seconds).map_err(|_| BadCertificate::Other("it is valid until a time that no clock shows"))
+    // RFC 5280's "without an end" is the last second of the year 9999, a day after the last one that jiff knows.
+    Ok(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
 }
 
 fn signature_algorithm(identifier: &[u8]) -> Result<Algorithm, BadCertificate> {

@@ -49,7 +49,7 @@ pub fn check(key: &CosignKey, image: &ImageDigest, payload: &[u8], annotations: 
         return Err(if annotations.contains_key(CERTIFICATE_ANNOTATION) { Reason::Keyless } else { Reason::WrongKey });
     }
     // Only now is the payload somebody's word.
-    let payload: Payload = serde_json::from_slice(payload).map_err(|error| Reason::Malformed(format!("its payload names no image: {error}")))?;
+    let payload: Payload = serde_json::from_slice(payload).map_err(|error| Reason::unreadable("its payload names no image", &error))?;
     if payload.critical.r#type != TYPE {
         return Err(Reason::Unsupported(format!("its payload is a `{:.80}`, and `{TYPE}` is what counts", payload.critical.r#type)));
     }

@@ -62,8 +62,8 @@ const MOST_HEADERS: usize = 64;
 
 pub fn read(envelope: &[u8]) -> Result<Envelope, Reason> {
     too_large(envelope)?;
-    let jws: Jws = serde_json::from_slice(envelope).map_err(|error| Reason::Malformed(format!("its envelope is not a JWS: {error}")))?;
-    let malformed = |what: &str, error: &dyn fmt::Display| Reason::Malformed(format!("its {what} cannot be read: {error}"));
+    let jws: Jws = serde_json::from_slice(envelope).map_err(|error| Reason::unreadable("its envelope is not a JWS", &error))?;
+    let malformed = |what: &str, error: &dyn fmt::Display| Reason::unreadable(&format!("its {what} cannot be read"), error);
     let url = |what: &str, text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|error| malformed(what, &error));
     let chain = jws.header.x5c.iter().map(|text| STANDARD.decode(text).map_err(|error| malformed("certificate", &error))).collect::<Result<_, _>>()?;
     let protected = url("protected header", &jws.protected)?;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::asn1;
 use crate::domain::image::sha256_hex;
 
-/// A file with one key in it is a few hundred bytes; 4096 bits of RSA make 800.
+/// A file with one key in it is a few hundred bytes; 8192 bits of RSA make 1500.
 const LONGEST_PEM: usize = 16 * 1024;
 /// Of which any one counts: each is tried on every signature.
 const MOST_KEYS: usize = 10;
@@ -116,11 +116,7 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 impl PublicKey {
     /// A file as `cosign generate-key-pair` or OpenSSL writes it.
     pub fn from_pem(text: &str) -> Result<Self, BadKey> {
-        if text.len() > LONGEST_PEM {
-            return Err(BadKey::TooLong(text.len()));
-        }
-        let blocks = pem_blocks(text).map_err(BadKey::Damaged)?;
-        match blocks.as_slice() {
+        match key_blocks(text)?.as_slice() {
             [] => Err(BadKey::NotPem),
             [(label, der)] => Self::from_block(label, der),
             more => Err(BadKey::Several(more.len())),
@@ -131,7 +127,6 @@ impl PublicKey {
         match label {
             "PUBLIC KEY" => Self::from_der(der),
             "RSA PUBLIC KEY" => Self::rsa(der, KeyId(sha256_hex(&rsa_spki(der)))),
-            private if private.ends_with("PRIVATE KEY") => Err(BadKey::Private(private.to_owned())),
             other => Err(BadKey::Label(format!("{other:.60}"))),
         }
     }
@@ -258,10 +253,7 @@ impl CosignKey {
 
     /// Several keys in one text: while one replaces another, either counts. Each of them has to be good.
     pub fn all_from_pem(text: &str) -> Result<Vec<Self>, BadKey> {
-        if text.len() > LONGEST_PEM {
-            return Err(BadKey::TooLong(text.len()));
-        }
-        let blocks = pem_blocks(text).map_err(BadKey::Damaged)?;
+        let blocks = key_blocks(text)?;
         match blocks.len() {
             0 => Err(BadKey::NotPem),
             1..=MOST_KEYS => blocks.iter().map(|(label, der)| PublicKey::from_block(label, der).map(Self::of)).collect(),
@@ -328,20 +320,39 @@ fn point(key: &[u8], coordinate: usize) -> Result<Vec<u8>, BadKey> {
     }
 }
 
+/// The blocks of a text in which a public key is expected.
+fn key_blocks(text: &str) -> Result<Vec<(String, Vec<u8>)>, BadKey> {
+    if text.len() > LONGEST_PEM {
+        return Err(BadKey::TooLong(text.len()));
+    }
+    let blocks = pem_blocks(text).map_err(BadKey::Damaged)?;
+    // Also where it is one of several: OpenSSL writes a private key behind its curve's parameters.
+    match blocks.iter().find(|(label, _)| is_private(label)) {
+        Some((label, _)) => Err(BadKey::Private(format!("{label:.60}"))),
+        None => Ok(blocks),
+    }
+}
+
 /// Every block of a PEM text: its label, and its bytes.
 pub fn pem_blocks(text: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut blocks = Vec::new();
     let mut rest = text;
     while let Some((_, after)) = rest.split_once("-----BEGIN ") {
-        let (label, after) = after.split_once("-----").ok_or("its first line has no end")?;
+        // A label is shown, and what follows a broken first line may be a private key.
+        let is_label = |label: &str| label.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
+        let (label, after) = after.split_once("-----").filter(|(label, _)| is_label(label)).ok_or("its first line is not whole")?;
         let (body, after) = after.split_once(&format!("-----END {label}-----")).ok_or_else(|| format!("`{label:.60}` has no end"))?;
         // Older private keys have headers ("Proc-Type: ..."), and are named by their label all the same.
         let base64: String = body.lines().filter(|line| !line.contains(':')).flat_map(|line| line.trim().chars()).collect();
-        let bytes = if label.ends_with("PRIVATE KEY") { Vec::new() } else { STANDARD.decode(base64).map_err(|error| error.to_string())? };
+        let bytes = if is_private(label) { Vec::new() } else { STANDARD.decode(base64).map_err(|error| error.to_string())? };
         blocks.push((label.to_owned(), bytes));
         rest = after;
     }
     Ok(blocks)
+}
+
+fn is_private(label: &str) -> bool {
+    label.contains("PRIVATE KEY")
 }
 
 /// The same key as a SubjectPublicKeyInfo, so that it has one id in either form.

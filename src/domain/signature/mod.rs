@@ -46,5 +46,5 @@ pub mod verify;
 pub const LARGEST_SIGNATURE: usize = 1024 * 1024;
 /// As ECR takes them.
 pub const LARGEST_MANIFEST: usize = 4 * 1024 * 1024;
-/// Of one image, of all formats together. Whoever may push signatures could otherwise make one verification last for ever.
+/// In one manifest. Whoever may push signatures could otherwise make one verification last for ever.
 pub const MOST_SIGNATURES: usize = 100;

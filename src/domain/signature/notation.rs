@@ -235,7 +235,7 @@ fn algorithm_of(key: &PublicKey) -> Result<Algorithm, Reason> {
 }
 
 fn about(payload: &[u8], subject: &Subject) -> Result<(), Reason> {
-    let payload: Payload = serde_json::from_slice(payload).map_err(|error| Reason::Malformed(format!("its payload names no image: {error}")))?;
+    let payload: Payload = serde_json::from_slice(payload).map_err(|error| Reason::unreadable("its payload names no image", &error))?;
     let Descriptor { media_type, digest, size } = payload.target_artifact;
     if digest != subject.digest.as_str() || size != subject.size || media_type != subject.media_type {
         return Err(Reason::WrongDigest { names: format!("{digest:.100} ({media_type:.80}, {size} bytes)") });

@@ -6,6 +6,8 @@ use super::verdict::{By, Ended, Reason, Refused, Verdict, Verified};
 /// What a refused deployment reads of one signer. `image`: as the deployment names it.
 pub fn refused(image: &str, refused: &Refused) -> String {
     let (why, next) = why_and_next(&refused.reason);
+    // Much of it is quoted from what anybody could push.
+    let why = why.replace(char::is_control, "?");
     let verb = if refused.reason.is_forgivable() { "is not signed by" } else { "could not be checked for a signature by" };
     format!("{image} {verb} {}: {why}.\n{next}", refused.signer)
 }

@@ -93,6 +93,11 @@ pub enum Ended {
 }
 
 impl Reason {
+    /// The error of a reader may quote what it read, however long that is.
+    pub(super) fn unreadable(what: &str, error: &dyn std::fmt::Display) -> Self {
+        Self::Malformed(format!("{what}: {:.200}", error.to_string()))
+    }
+
     /// For logs and records.
     pub fn word(&self) -> &'static str {
         match self {

@@ -17,6 +17,9 @@ use super::trust::{Authority, Rule, Signer, Trust, Who};
 use super::verdict::{By, Format, Reason, Refused, Verdict, Verified};
 use super::{MOST_SIGNATURES, bundle, cose, cosign, jws};
 
+/// All that may be under Cosign's tag, and all that may refer to the image: neither can crowd out the other.
+const MOST_LOOKED_AT: usize = 2 * MOST_SIGNATURES;
+
 /// A verification that may have something to ask before it is over.
 #[derive(Clone, Debug)]
 pub struct Verification {
@@ -116,15 +119,17 @@ impl Standing {
             return standing;
         }
         let ours: Vec<&Signature> = signatures.iter().filter(|signature| signature.may_be(signer.kind())).collect();
-        if ours.len() > MOST_SIGNATURES {
-            standing.refuse(Reason::CouldNotCheck(format!("the image has {} signatures, and the first {MOST_SIGNATURES} are looked at", ours.len())));
+        if ours.len() > MOST_LOOKED_AT {
+            standing.refuse(Reason::CouldNotCheck(format!("the image has {} signatures, and the first {MOST_LOOKED_AT} are looked at", ours.len())));
         }
-        for signature in ours.into_iter().take(MOST_SIGNATURES) {
+        for signature in ours.into_iter().take(MOST_LOOKED_AT) {
             match judge(signer, subject, signature, now) {
                 Ok(good) if good.question.is_none() => {
                     standing.good = Some(good);
                     break;
                 }
+                // The same signature can be there many times, and has one answer.
+                Ok(good) if standing.open.iter().any(|asked| asked.question == good.question) => {}
                 Ok(good) => standing.open.push_back(good),
                 Err(reason) => standing.refuse(reason),
             }
