@@ -152,7 +152,8 @@ fn what_is_too_large_is_not_fetched() {
     let many = json!({"layers": vec![layer(SIMPLE, b"x"); 101]});
     assert_eq!(unusable(found(&many, FoundBy::Tag)).1.word(), "could-not-check");
     let bytes = vec![b' '; 4 * 1024 * 1024 + 1];
-    assert_eq!(unusable(read(&bytes, &ImageDigest::of(&bytes), FoundBy::Tag)).1.word(), "malformed");
+    let (_, reason) = unusable(read(&bytes, &ImageDigest::of(&bytes), FoundBy::Tag));
+    assert_eq!(reason, Reason::Malformed("its manifest has 4194305 bytes, and 4194304 is the most".into()));
 }
 
 fn one_layer_that_cannot_be_had_does_not_hide_the_others() {
