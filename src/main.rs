@@ -70,6 +70,12 @@ enum Command {
         /// Of an index, only the images for this platform count; can be given several times.
         #[arg(long = "platform", value_name = "OS/ARCH")]
         platforms: Vec<String>,
+        /// It has to be signed as this JSON file says: what a template has as `signatureVerification`.
+        #[arg(long, value_name = "FILE")]
+        signature_verification: Option<String>,
+        /// Nothing but its signature counts.
+        #[arg(long, requires = "signature_verification", conflicts_with = "enhanced")]
+        signature_only: bool,
         /// REPOSITORY:TAG or REPOSITORY@sha256:..., with or without the registry
         image: String,
     },
@@ -243,12 +249,16 @@ fn run(command: Command) -> Outcome {
         #[cfg(feature = "aws")]
         Command::Explain { pipeline, image } => explain(&pipeline, &image),
         #[cfg(feature = "aws")]
-        Command::Check { pipeline, policy, wait, enhanced, platforms, image } => {
+        Command::Check { pipeline, policy, wait, enhanced, platforms, signature_verification, signature_only, image } => {
             let policy = match policy.read() {
                 Ok(policy) => policy,
                 Err(error) => return Outcome::failed(format!("check: {error}\n")),
             };
-            check(&pipeline, &image, cli::check::Wanted { policy, enhanced, platforms }, wait.unwrap_or_default())
+            let signatures = match signature_verification.map(|file| cli::check::signatures(&file)).transpose() {
+                Ok(signatures) => signatures,
+                Err(error) => return Outcome::failed(format!("check: --signature-verification: {error}\n")),
+            };
+            check(&pipeline, &image, cli::check::Wanted { policy, enhanced, platforms, signatures, signature_only }, wait.unwrap_or_default())
         }
         #[cfg(feature = "aws")]
         Command::History { pipeline, limit, subject } => history(&pipeline, &subject, limit.into()),

@@ -54,6 +54,11 @@ const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE: Duration = Duration::from_secs(8);
 /// For all blobs of an image together.
 const ALL_BLOBS: Duration = Duration::from_secs(20);
+/// The same in numbers: a function has 256 MB, and whoever may push can offer more.
+const MOST_BLOBS: usize = 200;
+const MOST_BYTES: u64 = 16 << 20;
+/// For all questions to AWS Signer about an image together.
+const ALL_QUESTIONS: Duration = Duration::from_secs(20);
 
 pub struct Signatures {
     ecr: Client,
@@ -175,8 +180,11 @@ impl Signatures {
     }
 
     async fn ask(&self, mut verification: Verification, refusals: &mut Refusals) -> Verification {
+        let until = Instant::now() + ALL_QUESTIONS;
         while let Some(question) = verification.question().cloned() {
-            verification.hear(self.revocation(&question, refusals).await);
+            let left = until.saturating_duration_since(Instant::now());
+            let answer = timeout(left, self.revocation(&question, refusals)).await;
+            verification.hear(answer.unwrap_or_else(|_| RevocationAnswer::None(format!("no answer within {} s", ALL_QUESTIONS.as_secs()))));
         }
         verification
     }
@@ -287,14 +295,19 @@ impl Signatures {
         let ids = std::iter::once(ImageIdentifier::builder().image_tag(&tag).build()).chain(named).collect();
         let answer = self.manifests(repository, ids, &attempt).await?;
         let (images, failures) = answer.ok_or_else(|| Why::new(format!("could not {attempt}: ECR does not know the repository any more")))?;
-        let read: Vec<Read> = sort_out(&tag, referrers, &images, &failures);
-        let (mut signatures, until) = (Vec::new(), Instant::now() + ALL_BLOBS);
-        for read in read {
+        let (mut signatures, mut all) = (Vec::new(), Vec::new());
+        for read in sort_out(&tag, referrers, &images, &failures) {
             match read {
                 Read::Signature(signature) => signatures.push(signature),
-                Read::Wanted(wanted) => signatures.push(self.fetch(repository, wanted, until, refusals).await),
+                Read::Wanted(wanted) => all.push(wanted),
             }
         }
+        let until = Instant::now() + ALL_BLOBS;
+        let (fetched, left_out) = within_bounds(all);
+        for wanted in fetched {
+            signatures.push(self.fetch(repository, wanted, until, refusals).await);
+        }
+        signatures.extend(left_out.into_iter().map(|wanted| wanted.could_not_be_fetched("there are too many, or too large ones, beside it")));
         Ok(signatures)
     }
 
@@ -350,6 +363,20 @@ async fn get(http: &SharedHttpConnector, url: &str, most: usize) -> Result<Vec<u
         }
     }
     Ok(bytes)
+}
+
+/// What is fetched, and what is too much. The smallest come first: a real signature has a few thousand bytes, and whoever wants to
+/// hide one has to fill the room with larger ones.
+fn within_bounds(mut all: Vec<Wanted>) -> (Vec<Wanted>, Vec<Wanted>) {
+    all.sort_by_key(|wanted| wanted.size);
+    let mut bytes = 0;
+    let fits = all.iter().take(MOST_BLOBS).take_while(|wanted| {
+        bytes += wanted.size;
+        bytes <= MOST_BYTES
+    });
+    let fits = fits.count();
+    let left_out = all.split_off(fits);
+    (all, left_out)
 }
 
 /// What BatchGetImage's answer comes to, manifest by manifest.
@@ -482,6 +509,28 @@ mod tests {
             while stream.write_all(&[b'x'; 4096]).is_ok() {}
         });
         timeout(Duration::from_secs(20), get(&plain_http(CONNECT, WHOLE), &format!("http://{address}/blob"), 10)).await.expect("it does not read for ever")
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_not_what_is_small() {
+        let wanted = |sizes: &[u64]| {
+            let layer = |(n, size): (usize, &u64)| {
+                let digest = ImageDigest::of(n.to_string().as_bytes());
+                format!(r#"{{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":"{digest}","size":{size}}}"#)
+            };
+            let manifest = format!(r#"{{"layers":[{}]}}"#, sizes.iter().enumerate().map(layer).collect::<Vec<_>>().join(","));
+            match artifact::read(manifest.as_bytes(), &ImageDigest::of(manifest.as_bytes()), FoundBy::Tag) {
+                Found::Wanted(wanted) => wanted,
+                other => panic!("{other:?}"),
+            }
+        };
+        let sizes = |all: Vec<Wanted>| all.iter().map(|wanted| wanted.size).collect::<Vec<_>>();
+        let mib = 1 << 20;
+        let (fetched, left_out) = within_bounds(wanted(&[[mib; 20].as_slice(), &[300]].concat()));
+        assert_eq!((sizes(fetched), sizes(left_out)), ([[300].as_slice(), &[mib; 15]].concat(), vec![mib; 5]));
+        let many: Vec<Wanted> = (0..3).flat_map(|_| wanted(&[300; 100])).collect();
+        let (fetched, left_out) = within_bounds(many);
+        assert_eq!((fetched.len(), left_out.len()), (200, 100));
     }
 
     #[tokio::test]

@@ -28,6 +28,20 @@ pub struct Wanted {
     pub policy: Policy,
     pub enhanced: bool,
     pub platforms: Vec<String>,
+    /// As a template has it.
+    pub signatures: Option<Value>,
+    /// No scan counts.
+    pub signature_only: bool,
+}
+
+/// `signatureVerification` as a template has it, from a file.
+pub fn signatures(file: &str) -> Result<Value, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"))?;
+    match serde_json::from_str(&text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(format!("{file} is no object: expected what a template has as `signatureVerification`")),
+        Err(error) => Err(format!("{file}: {error}")),
+    }
 }
 
 /// The question, in the form that the function reads: the properties of a gate.
@@ -53,6 +67,12 @@ pub fn question(image: &str, wanted: &Wanted) -> Result<Value, String> {
     );
     if wanted.enhanced {
         set("scanType", "ENHANCED".into());
+    }
+    if wanted.signature_only {
+        set("scanType", "SIGNATURE_ONLY".into());
+    }
+    if let Some(signatures) = &wanted.signatures {
+        set("signatureVerification", signatures.clone());
     }
     if !wanted.platforms.is_empty() {
         set("platforms", wanted.platforms.clone().into());

@@ -461,24 +461,24 @@ impl Writer<'_> {
     /// The message to the gate's own topic, if something blocks.
     pub fn message(&self) -> Option<Message> {
         let text = self.told.objection.as_ref()?;
-        Some(self.alarm(text, &self.logs_info(), "vulnerabilities-found", &self.told.verdict))
+        Some(self.alarm("Vulnerability Alert", text, &self.logs_info(), "vulnerabilities-found", &self.told.verdict))
     }
 
     /// The same, if it is not signed as asked, let through or not.
     pub fn signature_message(&self) -> Option<Message> {
         let text = self.told.signature.as_ref()?.objection.as_ref()?;
-        Some(self.alarm(text, &self.signature_logs_info(), "signature-failed", "SIGNATURE_FAILED"))
+        Some(self.alarm("Signature Alert", text, &self.signature_logs_info(), "signature-failed", "SIGNATURE_FAILED"))
     }
 
     /// Whatever it is about, it has the original construct's opening.
-    fn alarm(&self, text: &str, logs: &str, kind: &str, verdict: &str) -> Message {
+    fn alarm(&self, title: &str, text: &str, logs: &str, kind: &str, verdict: &str) -> Message {
         let label = self.gate.label();
         let plain = format!("Ecr Scan Verifier detected vulnerabilities in {label}\n\n{logs}\n\n{text}");
         let https = json!({
             "version": "1.0",
             "source": "custom",
             "content": {
-                "title": "Ecr Scan Verifier - Vulnerability Alert",
+                "title": format!("Ecr Scan Verifier - {title}"),
                 "description": format!("## Scanned Image\n{label}\n\n## Scan Logs\n{logs}\n\n## Details\n{text}"),
             },
         });

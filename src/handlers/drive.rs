@@ -88,6 +88,9 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
             if let Some(text) = record.told.as_ref().and_then(signature_text) {
                 info!(request_id = request.request_id, stack = request.stack_name(), "Signature verification result:\n{text}");
             }
+            if let Some(objection) = record.told.as_ref().and_then(|told| told.signature.as_ref()?.objection.as_ref()) {
+                warn!(request_id = request.request_id, stack = request.stack_name(), "{objection}");
+            }
             if request.gate.as_ref().is_ok_and(|gate| gate.scan == AskedScan::SignatureOnly) && record.told.is_some() {
                 info!(request_id = request.request_id, "Vulnerability scanning skipped (ScanConfig.signatureOnly() mode).");
             }

@@ -2,7 +2,7 @@
 
 use ecr_scan_verifier::domain::alert::NoticeKind;
 use ecr_scan_verifier::domain::history::Decision;
-use ecr_scan_verifier::domain::outputs::{Log, LogsTo, Outputs};
+use ecr_scan_verifier::domain::outputs::{Layout, Log, LogsTo, Outputs};
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::deploy::Deploy;
 use ecr_scan_verifier::domain::protocol::scan::Hints;
@@ -392,9 +392,14 @@ fn broken_glass_lets_an_unsigned_image_in_and_is_recorded_as_that() {
     assert!(world.glass.is_none());
 }
 
-fn with_outputs(gate: &mut Gate, logs: Option<LogsTo>) {
-    gate.outputs =
-        Some(Outputs { role_arn: "arn:aws:iam::123456789012:role/ecr-scan-verifier/x".into(), logs, topic_arn: Some("topic".into()), ..Outputs::default() });
+fn with_outputs(gate: &mut Gate, logs: Option<LogsTo>, layout: Layout) {
+    gate.outputs = Some(Outputs {
+        role_arn: "arn:aws:iam::123456789012:role/ecr-scan-verifier/x".into(),
+        logs,
+        layout,
+        topic_arn: Some("topic".into()),
+        ..Outputs::default()
+    });
 }
 
 #[test]
@@ -402,16 +407,18 @@ fn what_became_of_the_signature_is_written_and_told_whatever_it_was() {
     let s3 = || Some(LogsTo::S3 { bucket: "bucket".into(), prefix: "logs/".into() });
     let streams = || Some(LogsTo::CloudWatch { group: "group".into() });
     let mut said = Vec::new();
-    for (what, signatures, warned, logs) in [
-        ("good", Good, false, s3()),
-        ("refused", OfAnotherKey, false, streams()),
-        ("let through", None, true, s3()),
-        ("let through, in the function's log", None, true, Option::None),
+    for (what, signatures, layout, warned, logs) in [
+        ("good", Good, Layout::Tag, false, s3()),
+        ("good, by digest", Good, Layout::Digest, false, s3()),
+        ("refused", OfAnotherKey, Layout::Tag, false, streams()),
+        ("refused, by digest", OfAnotherKey, Layout::Digest, false, streams()),
+        ("let through", None, Layout::Tag, true, s3()),
+        ("let through, in the function's log", None, Layout::Tag, true, Option::None),
     ] {
         let mut world = old("app");
         world.tags.insert("1.4.2".into(), Resolved::Image(digest("app")));
         world.signatures("app", [signatures]);
-        let request = asking(if warned { or_warned(create_by_tag("1.4.2")) } else { signed(create_by_tag("1.4.2")) }, |gate| with_outputs(gate, logs));
+        let request = asking(if warned { or_warned(create_by_tag("1.4.2")) } else { signed(create_by_tag("1.4.2")) }, |gate| with_outputs(gate, logs, layout));
         world.deploys(request.clone());
         world.writes(&request.request_id);
         said.push(format!("=== {what}"));
@@ -424,7 +431,8 @@ fn what_became_of_the_signature_is_written_and_told_whatever_it_was() {
         }
         for (_, message) in &world.published {
             let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
-            said.push(format!("message {:?}\n{}", message.attributes, body["default"].as_str().unwrap()));
+            let chat: serde_json::Value = serde_json::from_str(body["https"].as_str().unwrap()).unwrap();
+            said.push(format!("message {:?}\n{}\n{}", message.attributes, chat["content"]["title"], body["default"].as_str().unwrap()));
         }
         let published = world.published.len();
         world.writes(&request.request_id);
@@ -437,7 +445,7 @@ fn what_became_of_the_signature_is_written_and_told_whatever_it_was() {
 fn a_log_that_cannot_be_written_is_no_matter_of_the_signature() {
     let mut world = old("app");
     world.signatures("app", [Good]);
-    let request = asking(signed(create("app")), |gate| with_outputs(gate, Some(LogsTo::CloudWatch { group: "group".into() })));
+    let request = asking(signed(create("app")), |gate| with_outputs(gate, Some(LogsTo::CloudWatch { group: "group".into() }), Layout::Tag));
     world.broken.push(("WriteLogs", true));
     world.deploys(request.clone());
     world.writes(&request.request_id);
@@ -462,6 +470,13 @@ fn the_pipelines_topic_hears_of_what_was_refused_or_let_through_for_its_signatur
         let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
         said.push(format!("{}\n{:?}\n{}", message.subject.as_ref().unwrap(), message.attributes, body["default"].as_str().unwrap()));
     }
+    // Where it is the gate's own topic too, that one has heard it.
+    let mut world = old("app");
+    world.alerting.topic_arn = Some("topic".into());
+    let request = asking(signed(create("app")), |gate| with_outputs(gate, Option::None, Layout::Tag));
+    world.deploys(request.clone());
+    world.tells(&request.request_id);
+    assert!(world.told.is_empty());
     golden("alerts_of_signatures", &said.join("\n----\n"));
 }
 
@@ -483,6 +498,10 @@ fn a_check_says_what_a_deployment_would_be_told() {
     let (verdict, may_deploy, message, retry, signature) = check(&mut world, signed(create("app")));
     assert!(verdict == "SIGNATURE_FAILED" && !may_deploy && retry.is_none() && !signature.unwrap().verified, "{verdict} {message}");
     assert!(message.contains("it has no signature"), "{message}");
+
+    // Who asks again and again is not told to wait for ever.
+    let mut world = scanned("app");
+    assert_eq!(check(&mut world, signed(create("app"))).0, "SIGNATURE_FAILED", "nobody knows when it was pushed");
 
     let mut world = pushed(scanned("app"), "app", 95);
     let (verdict, may_deploy, message, retry, _) = check(&mut world, signed(create("app")));

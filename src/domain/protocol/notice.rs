@@ -47,7 +47,8 @@ impl Protocol for Notice {
                 let (Some(notice), Some(topic)) = (&stored.notice, &self.alerting.topic_arn) else { return Self::done("nobody is to be told") };
                 // Where the gate's own topic is the pipeline's, the original's message has said it.
                 let own = stored.request.gate.as_ref().ok().and_then(|gate| gate.outputs.as_ref()?.topic_arn.as_ref());
-                if own == Some(topic) && notice.kind == NoticeKind::DeploymentBlocked && notice.verdict == "BLOCK" {
+                let is_said = notice.kind == NoticeKind::DeploymentBlocked && notice.verdict == "BLOCK" || notice.kind == NoticeKind::SignatureFailed;
+                if own == Some(topic) && is_said {
                     return Self::done("its gate's own topic is the same");
                 }
                 let message = decided(&stored.request, notice);
