@@ -1076,7 +1076,7 @@ impl Deploy {
             policy_hash: gate.map(|gate| gate.policy.hash().to_string()),
             counts,
             blocking,
-            blocking_total: self.known.judged.iter().map(|judged| judged.blocking).sum(),
+            blocking_total: self.known.judged.iter().map(|judged| judged.blocking).fold(0, u64::saturating_add),
             images: self.known.judged.iter().filter(|_| is_index).map(of_index).collect(),
             message,
             retry_after_seconds: retry_after.and_then(|after| u32::try_from(after.as_secs()).ok()),
