@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR := never
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep test-unit build check-binaries infra test-infra lint-templates synth test-stories dist package try-package clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz test-unit build check-binaries infra test-infra lint-templates synth test-stories dist package try-package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -51,6 +51,9 @@ test-signatures: ## signatures alone, each case with what was expected and what 
 
 model-deep: ## the parking protocol with more going wrong at once; takes a while
 	$(STEP) model-deep env MODEL=deep cargo test --release --no-default-features --locked --test model
+
+fuzz: ## bytes made up for every parser (docs/fuzzing.md), needs nightly and cargo-fuzz; SECONDS=120 each, TARGET=policy for one alone
+	@tests/fuzz/run.sh $(or $(SECONDS),120) $(if $(filter command,$(firstword $(origin TARGET))),$(TARGET))
 
 build: ## the functions, the CLI and the test programs, as the stories and the demo use them
 	$(STEP) build cargo build --bins --tests --examples $(FAULTS) --locked

@@ -26,11 +26,11 @@ impl Named {
             (None, Some((repository, tag))) if !tag.is_empty() => (repository, ImageRef::Tag(tag.to_owned())),
             _ => return Err(bad("it has neither tag nor digest")),
         };
+        // `repository:tag@digest`: the digest says it all.
+        let repository = repository.split_once(':').map_or(repository, |(name, _)| name);
         if repository.is_empty() {
             return Err(bad("it has no repository"));
         }
-        // `repository:tag@digest`: the digest says it all.
-        let repository = repository.split_once(':').map_or(repository, |(name, _)| name);
         Ok(Self { repository: Some(repository.to_owned()), image })
     }
 }
@@ -54,7 +54,7 @@ mod tests {
         ] {
             assert_eq!(Named::parse(&text), Ok(expected), "{text}");
         }
-        for bad in ["", "team/app", "team/app@sha256:short", "sha256:short", ":tag", "team/app:"] {
+        for bad in ["", "team/app", "team/app@sha256:short", "sha256:short", ":tag", "::tag", "team/app:"] {
             assert!(Named::parse(bad).is_err(), "{bad}");
         }
     }

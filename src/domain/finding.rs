@@ -271,12 +271,13 @@ impl Counts {
         stated
     }
 
+    /// Where a number ends it stays: begun anew at 0, a count could agree with a list that lacks findings.
     pub fn add(&mut self, word: &str, more: u64) {
         if more == 0 {
             return;
         }
         match self.0.get_mut(word) {
-            Some(count) => *count += more,
+            Some(count) => *count = count.saturating_add(more),
             None => {
                 self.0.insert(word.to_owned(), more);
             }
@@ -288,7 +289,7 @@ impl Counts {
     }
 
     pub fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.0.values().fold(0, |total, count| total.saturating_add(*count))
     }
 
     pub fn is_empty(&self) -> bool {

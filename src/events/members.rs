@@ -2,6 +2,8 @@
 //!
 //! `null` is the same as absent everywhere. A text that is empty is absent too: ECR writes an untagged push as `""`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::{Counts, UnreadableEvent};
@@ -59,20 +61,22 @@ impl<'a> Members<'a> {
 
     /// A push names one tag, a scan a list of them; either may be missing, empty or hold an empty text.
     pub(super) fn tags(&self) -> Result<Vec<String>, UnreadableEvent> {
-        let mut tags: Vec<String> = self.text_if_any("image-tag")?.map(str::to_owned).into_iter().collect();
+        let mut tags: Vec<&str> = self.text_if_any("image-tag")?.into_iter().collect();
+        // An event has room for tens of thousands, and comparing each with each would outlast the function.
+        let mut known: BTreeSet<&str> = tags.iter().copied().collect();
         match self.get("image-tags") {
             None => {}
             Some(Value::Array(list)) => {
                 for (i, tag) in list.iter().enumerate() {
                     let tag = tag.as_str().ok_or_else(|| self.bad(&format!("image-tags[{i}]"), format!("is {}, expected text", kind_of(tag))))?;
-                    if !tag.is_empty() && !tags.iter().any(|known| known == tag) {
-                        tags.push(tag.to_owned());
+                    if !tag.is_empty() && known.insert(tag) {
+                        tags.push(tag);
                     }
                 }
             }
             Some(other) => return Err(self.bad("image-tags", format!("is {}, expected a list", kind_of(other)))),
         }
-        Ok(tags)
+        Ok(tags.into_iter().map(str::to_owned).collect())
     }
 
     /// `None`: no counts are stated, which is not the same as none found.

@@ -7,6 +7,7 @@ mod commands;
 mod crashing;
 mod deploying;
 mod events;
+mod fuzzed;
 mod history;
 mod judging;
 mod messages;

@@ -13,6 +13,7 @@ mod measure;
 mod notation;
 mod pki;
 mod runner;
+mod seeds;
 mod vectors;
 
 fn main() -> std::process::ExitCode {
@@ -23,6 +24,7 @@ fn main() -> std::process::ExitCode {
     tests.extend(fetching::tests());
     tests.extend(laws::tests());
     tests.extend(measure::tests());
+    tests.extend(seeds::tests());
     tests.extend(vectors::tests());
     runner::run(tests)
 }

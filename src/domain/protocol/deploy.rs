@@ -1101,7 +1101,7 @@ impl Deploy {
             policy_hash: gate.map(|gate| gate.policy.hash().to_string()),
             counts,
             blocking,
-            blocking_total: self.known.judged.iter().map(|judged| judged.blocking).sum(),
+            blocking_total: self.known.judged.iter().map(|judged| judged.blocking).fold(0, u64::saturating_add),
             signature: self.signed(),
             images: self.known.judged.iter().filter(|_| is_index).map(of_index).collect(),
             message,
