@@ -6,7 +6,6 @@ mod targets;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use ecr_scan_verifier::domain::signature::artifact::Signature;
 use targets::ALL;
@@ -65,24 +64,14 @@ fn no_sample_event_breaks_a_promise() {
     }
 }
 
-/// An event has 256 KB, a direct call 6 MB: what compares each with each would outlast the function. Four times the input may take four
-/// times as long, and nothing more; what is done within a second nobody minds.
+/// An event has 256 KB, a direct call 6 MB. Nothing here looks at a clock: whoever compares each with each makes everybody wait for
+/// this test, and `make fuzz` calls ten seconds a hang.
 #[test]
-fn nothing_takes_longer_than_its_size_explains() {
-    const SIZE: usize = 128 * 1024;
-    let took = |target: targets::Target, input: &[u8]| {
-        let began = Instant::now();
-        target(input);
-        began.elapsed()
-    };
-    for ((what, whole), (_, quarter)) in inputs(SIZE).into_iter().zip(inputs(SIZE / 4)) {
+fn large_input_comes_to_an_end() {
+    for (what, input) in inputs(128 * 1024) {
         for (name, target) in ALL {
-            // A busy machine is slow now and then, and not three times at the wrong moment.
-            let is_too_slow = || {
-                let of_whole = took(*target, &whole);
-                of_whole > Duration::from_secs(1) && of_whole > 9 * took(*target, &quarter)
-            };
-            assert!(!(is_too_slow() && is_too_slow() && is_too_slow()), "{name} takes ever longer for {what}");
+            println!("{name}: {what}");
+            target(&input);
         }
     }
 }
