@@ -19,7 +19,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::outputs::{Progress, Scanned, Settled};
 use crate::domain::policy::Policy;
 use crate::domain::signature::say;
-use crate::domain::signature::standing::Signed;
+use crate::domain::signature::standing::{Signed, SignedImage};
 
 #[cfg(feature = "aws")]
 const NOTHING_DECIDED: u8 = 3;
@@ -92,7 +92,7 @@ fn in_words(decision: &Decision) -> String {
         let which = if decision.known.len() > 1 || !image.platform.is_empty() { format!("{image}: ") } else { String::new() };
         say("known", format!("{which}scanned by {source} at {completed_at}, findings: {counts}"));
     }
-    for (digest, verdict) in decision.signed.iter().flat_map(|signed| &signed.images) {
+    for SignedImage { digest, verdict } in decision.signed.iter().flat_map(|signed| &signed.images) {
         let image = format!("{}@{:.19}", decision.repository, digest.as_str());
         say("signature", say::verdict(&image, verdict).replace('\n', " "));
     }

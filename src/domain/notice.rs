@@ -256,7 +256,7 @@ impl Decided {
             (None, _) => record.answer.reason().unwrap_or_default(),
             (Some(_), Some(signed)) if kind == NoticeKind::SignatureFailed => {
                 let label = format!("{}:{}", request.named.repository, request.named.image);
-                signed.images.iter().map(|(_, verdict)| say::verdict(&label, verdict)).collect::<Vec<_>>().join("\n")
+                signed.images.iter().map(|image| say::verdict(&label, &image.verdict)).collect::<Vec<_>>().join("\n")
             }
             (Some(_), _) => record.why.clone(),
         };

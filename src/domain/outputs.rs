@@ -281,7 +281,7 @@ pub fn signature_text(told: &Told) -> Option<String> {
         "verificationType": signature.signed.kind,
         "timestamp": in_milliseconds(told.decided_at),
         "imageDigest": told.digest,
-        "images": signature.signed.images.iter().map(|(digest, verdict)| json!({ "digest": digest, "verdict": verdict })).collect::<Vec<_>>(),
+        "images": signature.signed.images,
     });
     Some(serde_json::to_string_pretty(&text).expect("texts are JSON"))
 }

@@ -75,7 +75,7 @@ fn what_a_known_verdict_of_a_signed_image_costs() {
     assert_eq!(world.deploys(signed(create("app"))), Outcome::Done("PASS".into()));
     assert_eq!(world.did, ["ReadHeads", "Verify", "Record", "Put", "MarkAnswered"]);
     let record = world.recorded[0].signed.as_ref().expect("it is recorded");
-    assert!(record.verified && record.kind == "COSIGN" && record.images[0].0 == digest("app"));
+    assert!(record.verified && record.kind == "COSIGN" && record.images[0].digest == digest("app"));
 }
 
 #[test]

@@ -96,13 +96,19 @@ pub struct Signed {
     /// `COSIGN` or `NOTATION`; of several signers `ALL_OF` or `ANY_OF`.
     pub kind: String,
     /// What was looked at: the image that is deployed, or each one of an index; where it is refused, the one that it is refused for.
-    pub images: Vec<(ImageDigest, Verdict)>,
+    pub images: Vec<SignedImage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SignedImage {
+    pub digest: ImageDigest,
+    pub verdict: Verdict,
 }
 
 impl Signed {
     pub fn verified(kind: &str, images: &Counted, found: &BTreeMap<ImageDigest, Found>) -> Self {
         let verdict = |digest: &ImageDigest| match found.get(digest) {
-            Some(Found::Verdict(verdict @ Verdict::Verified(_))) => Some((digest.clone(), verdict.clone())),
+            Some(Found::Verdict(verdict @ Verdict::Verified(_))) => Some(SignedImage { digest: digest.clone(), verdict: verdict.clone() }),
             _ => None,
         };
         let root = verdict(&images.digest);
@@ -111,7 +117,7 @@ impl Signed {
     }
 
     pub fn refused(kind: &str, refusal: &Refusal) -> Self {
-        Self { verified: false, kind: kind.to_owned(), images: vec![(refusal.image.digest.clone(), refusal.verdict.clone())] }
+        Self { verified: false, kind: kind.to_owned(), images: vec![SignedImage { digest: refusal.image.digest.clone(), verdict: refusal.verdict.clone() }] }
     }
 }
 
