@@ -46,9 +46,9 @@ fn no_seed_breaks_a_promise() {
 /// Otherwise the promises about what is verified would be about nothing.
 #[test]
 fn the_seeds_for_signatures_are_good_ones() {
-    let formats: [(&str, fn(Vec<u8>) -> Signature); 3] =
-        [("cosign_bundle", Signature::Bundle), ("notation_jws", Signature::Jws), ("notation_cose", Signature::Cose)];
-    for (name, signature) in formats {
+    for (name, signature) in
+        [("cosign_bundle", Signature::Bundle as fn(Vec<u8>) -> Signature), ("notation_jws", Signature::Jws), ("notation_cose", Signature::Cose)]
+    {
         let verified: Vec<bool> = files(&format!("tests/fuzz/seeds/{name}")).iter().map(|file| targets::verify(signature(fs::read(file).unwrap()))).collect();
         assert!(verified.iter().filter(|verified| **verified).count() >= 4, "{name}: {verified:?}");
     }
