@@ -273,6 +273,7 @@ describe('a public key', () => {
     ['a certificate beside a key', PUBLIC_KEY + ROOT, /^Error: publicKey \(block 2 of 2\) is a CERTIFICATE/],
     ['a curve that Cosign does not know', pem(ec('secp256k1')), /^Error: publicKey is a key of a kind that cannot be checked\. Use ECDSA/],
     ['a key that is too short', pem(rsa(1024)), /^Error: publicKey is a key of a kind that cannot be checked/],
+    ['eleven keys', PUBLIC_KEY.repeat(11), /^Error: publicKey holds 11 keys, and 10 is the most\. Leave out/],
     ['a key that signs nothing', pem(generateKeyPairSync('x25519').publicKey), /^Error: publicKey is a key of a kind that cannot be checked/],
   ] as [string, string, RegExp][]) {
     test(`${what} is refused`, () => assert.throws(() => SignatureVerification.cosignPublicKey({ publicKey }), says));

@@ -26,6 +26,8 @@ function refusePrivateKey(prop: string, pem: string): void {
   }
 }
 
+/** Each is tried on every signature, so the functions take no more. */
+const MOST_KEYS = 10;
 const READABLE_KEYS = ['PUBLIC KEY', 'RSA PUBLIC KEY'];
 
 /** One or several public keys by which a signature can be checked. */
@@ -39,6 +41,9 @@ export function checkPublicKeys(prop: string, pem: string): void {
     throw new Error(
       `${prop} is no public key in PEM: give the text of the file, from -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY-----, and not where it lies.`,
     );
+  }
+  if (given.length > MOST_KEYS) {
+    throw new Error(`${prop} holds ${given.length} keys, and ${MOST_KEYS} is the most. Leave out those that sign nothing any more.`);
   }
   given.forEach(({ label, text }, n) => {
     const which = given.length === 1 ? prop : `${prop} (block ${n + 1} of ${given.length})`;
@@ -80,6 +85,9 @@ export function checkRoots(prop: string, pem: string): void {
     throw new Error(
       `${prop} is no certificate in PEM: give the text of the file, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, and not where it lies.`,
     );
+  }
+  if (given.length > MOST_KEYS) {
+    throw new Error(`${prop} holds ${given.length} keys, and ${MOST_KEYS} is the most. Leave out those that sign nothing any more.`);
   }
   given.forEach(({ label, text }, n) => {
     const which = given.length === 1 ? prop : `${prop} (block ${n + 1} of ${given.length})`;
