@@ -17,11 +17,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::deployments::{LIVE, NEWEST, data_row, policy_row};
 use super::{Settings, missing, why};
+use crate::domain::head::Counted;
 use crate::domain::image::{ImageDigest, Repository};
 use crate::domain::outputs::{Progress, Told};
 use crate::domain::protocol::Why;
 use crate::domain::protocol::wake::lease;
-use crate::domain::request::{Admission, Answer, Counted, Glass, Record, Request, Stage, Stored, Waiting, image_row};
+use crate::domain::request::{Admission, Answer, Glass, Record, Request, Stage, Stored, Waiting, image_row};
 use crate::domain::response_url::ResponseUrl;
 
 /// How long a request is kept after its time, so that a late delivery of it is recognised. One that was never answered goes

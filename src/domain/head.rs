@@ -45,6 +45,25 @@ pub struct Child {
     pub platform: String,
 }
 
+/// What a deployment names, resolved: the digest in the template and the images that count for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Counted {
+    pub digest: ImageDigest,
+    pub images: Vec<Child>,
+}
+
+impl Counted {
+    pub fn is_index(&self) -> bool {
+        self.images.iter().all(|image| image.digest != self.digest)
+    }
+
+    /// Each digest that news can come of.
+    pub fn digests(&self) -> impl Iterator<Item = &ImageDigest> {
+        let root = self.is_index().then_some(&self.digest);
+        root.into_iter().chain(self.images.iter().map(|image| &image.digest))
+    }
+}
+
 /// What a digest turned out to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::head::Child;
+use super::head::{Child, Counted};
 use super::history::stack_name;
 use super::image::{ImageDigest, ImageRef, Repository, sha256_hex};
 use super::notice::Decided;
@@ -419,25 +419,6 @@ pub enum Stage {
         lease_until: Timestamp,
     },
     Answered,
-}
-
-/// What a deployment names, resolved: the digest in the template and the images that count for it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Counted {
-    pub digest: ImageDigest,
-    pub images: Vec<Child>,
-}
-
-impl Counted {
-    pub fn is_index(&self) -> bool {
-        self.images.iter().all(|image| image.digest != self.digest)
-    }
-
-    /// Each digest that news can come of.
-    pub fn digests(&self) -> impl Iterator<Item = &ImageDigest> {
-        let root = self.is_index().then_some(&self.digest);
-        root.into_iter().chain(self.images.iter().map(|image| &image.digest))
-    }
 }
 
 /// A request that waits, as the pointers to it say.

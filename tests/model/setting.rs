@@ -3,12 +3,12 @@
 
 use ecr_scan_verifier::domain::alert::Live;
 use ecr_scan_verifier::domain::finding::{Counts, Finding};
-use ecr_scan_verifier::domain::head::{Child, EventCounts};
+use ecr_scan_verifier::domain::head::{Child, Counted, EventCounts};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::Resolved;
 use ecr_scan_verifier::domain::protocol::deploy::Home;
-use ecr_scan_verifier::domain::request::{AskedScan, Counted, Gate, Named, OnBlock, OnUnscanned, Request, RequestKind};
+use ecr_scan_verifier::domain::request::{AskedScan, Gate, Named, OnBlock, OnUnscanned, Request, RequestKind};
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
 use ecr_scan_verifier::domain::scan::{Answered, Facts, Report, ScanSource};
 use ecr_scan_verifier::domain::signature::asked::{Asked as SignersAsked, AskedSigner, OnUnsigned};

@@ -22,7 +22,7 @@ use super::{Depth, Do, Outcome, Protocol, Resolved, Saw, Why};
 use crate::domain::check::Named as CheckedImage;
 use crate::domain::check::{Blocking, Checked, LISTED, OfIndex, Verdict};
 use crate::domain::finding::Counts;
-use crate::domain::head::{APART, AskedFor, Child, Head, Kind, News};
+use crate::domain::head::{APART, AskedFor, Child, Counted, Head, Kind, News};
 use crate::domain::image::{ImageDigest, ImageRef};
 use crate::domain::judge::judge;
 use crate::domain::message::{self, Blocked, NotYet};
@@ -31,8 +31,8 @@ use crate::domain::outputs::{Progress, Scanned, Told};
 use crate::domain::plan::Started;
 use crate::domain::policy::Policy;
 use crate::domain::request::{
-    Admission, Answer, AskedScan, Counted, Data, Forward, Gate, Glass, Named, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage,
-    Stored, Waiting, image_row,
+    Admission, Answer, AskedScan, Data, Forward, Gate, Glass, Named, OnBlock, OnUnscanned, Reason, Record, Request, RequestKind, Rows, Ruling, Stage, Stored,
+    Waiting, image_row,
 };
 use crate::domain::response_url::ResponseUrl;
 use crate::domain::scan::{Facts, FactsHash, Reading, ScanSource, ScanState, Standing, understand};

@@ -29,11 +29,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::alert::{Announced, Live, NoticeKind};
 use super::check::Checked;
-use super::head::Head;
+use super::head::{Counted, Head};
 use super::image::{ImageDigest, ImageRef, Repository};
 use super::outputs::{Log, Message, Progress, Role, SbomTo, Told};
 use super::plan::Started;
-use super::request::{Answer, Counted, Data, Forward, Glass, Record, Request, Rows, Stage, Stored, Waiting};
+use super::request::{Answer, Data, Forward, Glass, Record, Request, Rows, Stage, Stored, Waiting};
 use super::response_url::ResponseUrl;
 use super::scan::{Answer as ScanAnswer, Facts, FactsHash, ScanSource};
 use super::signature::asked::Asked;

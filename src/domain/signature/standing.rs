@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::verdict::{Reason, Verdict};
-use crate::domain::head::Child;
+use crate::domain::head::{Child, Counted};
 use crate::domain::image::ImageDigest;
-use crate::domain::request::Counted;
 
 /// What was found of one digest, or why nobody could look.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -8,11 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{ASK_AGAIN, Asked, Deploy, Doing, Run};
 use crate::domain::check::Verdict;
-use crate::domain::head::Head;
+use crate::domain::head::{Counted, Head};
 use crate::domain::message;
 use crate::domain::outputs::{SignatureTold, Told};
 use crate::domain::protocol::{Do, Outcome};
-use crate::domain::request::{Counted, Gate};
+use crate::domain::request::Gate;
 use crate::domain::signature::standing::{Refusal, Signed, Standing, stand};
 
 /// So long after the push, or after the request where nobody knows when that was, a signature may still come.
