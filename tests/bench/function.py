@@ -48,7 +48,8 @@ class Function:
             **environment,
         }
         self.group = cgroup.Group(memory_mb) if memory_mb and cgroup.version() else None
-        self.process = subprocess.Popen([*STARTER, str(binary)], env=environment, cwd="/tmp", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen([*STARTER, str(binary)], env=environment, cwd="/tmp", **streams)
         threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True).start()
         if self.group:
             self.group.take_in(self.process.pid)
