@@ -89,7 +89,7 @@ dist: ready ## the functions as they ship, into infra/binaries/ARCH/: make dist 
 bench: ready ## the functions that `make dist` has built at Lambda's sizes, goal beside result: make bench ONLY=on-deploy (on-scan, release, zips)
 	@tests/bench/bench.py --arch $(ARCH) --ready
 	$(STEP) floor cargo build --profile dist --no-default-features --features bench --bin bench-floor --locked
-	@tests/bench/bench.py --arch $(ARCH) --floor $(TARGET)/dist/bench-floor $(ONLY:%=--only %) $(ROUNDS:%=--rounds %)
+	@tests/bench/bench.py --arch $(ARCH) --floor $(TARGET)/dist/bench-floor $(ONLY:%=--only %) $(ROUNDS:%=--rounds %) $(THAN:%=--than %)
 
 package: infra ## the npm package, with every architecture that `make dist` has built, into $(TARGET)/package/
 	$(STEP) package tests/local/package.sh $(TARGET)

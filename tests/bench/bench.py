@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the shipped functions as Lambda would run them, on loopback: `make bench`. What the numbers mean: docs/performance.md.
 
-    bench.py [--arch x86_64] [--only on-deploy|on-scan|release|zips] [--rounds N] [--latency-ms 5] [--floor BINARY] [--json FILE] [--ready]
+    bench.py [--arch x86_64] [--only on-deploy|on-scan|release|zips] [--rounds N] [--latency-ms 5] [--floor BINARY] [--than FOLDER] [--json FILE] [--ready]
 """
 import argparse
 import collections
@@ -70,8 +70,9 @@ class Bench:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['told']}/{what}", json.dumps(said).encode()) as answer:
             return json.load(answer)
 
-    def start(self, name, memory_mb=None):
-        binary = self.options.floor if name == "floor" else BINARIES / self.options.arch / name / "bootstrap"
+    def start(self, name, memory_mb=None, than=False):
+        """`than`: the other binaries that these are compared with."""
+        binary = self.options.floor if name == "floor" else (self.options.than if than else BINARIES / self.options.arch) / name / "bootstrap"
         return Function(binary, self.environment, memory_mb, name)
 
     def calls(self, *operations):
@@ -109,14 +110,14 @@ class Bench:
         self.notes.append(f"on-deploy reads a head of {size:,} bytes of JSON, known under 8 policies.")
         starts = collections.defaultdict(list)
         for number in range(self.options.rounds):
-            for name, image in (("on-deploy", "small"), ("floor", "small"), ("on-deploy", "large")):
-                if name == "floor" and not self.options.floor:
-                    continue
-                starts[name, image].append(self.known_verdict(name, image, f"{image}{number}"))
+            for name, image in (("on-deploy", "small"), ("floor", "small"), ("than", "small"), ("on-deploy", "large")):
+                if getattr(self.options, name, True):
+                    starts[name, image].append(self.known_verdict(name, image, f"{name}{image}{number}"))
         new = [self.new_policy(f"CVE-1998-{number}") for number in range(max(3, self.options.rounds // 3))]
         ours, large, floor = starts["on-deploy", "small"], starts["on-deploy", "large"], starts["floor", "small"]
         of = lambda key, some=ours: [one[key] for one in some]
-        beside = lambda key: f"floor {Row('', of(key, floor), '').result()}" if floor else ""
+        others = [("floor", floor), ("the others", starts["than", "small"])]
+        beside = lambda key: ", ".join(f"{name} {Row('', of(key, some), '').result()}" for name, some in others if some)
         add = lambda what, key, *goal, **more: self.rows.append(Row(f"on-deploy, 128 MB: {what}", of(key), *goal, **{"beside": beside(key), **more}))
         add("init", "init_ms", "ms", 12)
         add("init, CPU", "init_cpu_ms", "ms", 7)
@@ -137,7 +138,7 @@ class Bench:
 
     def known_verdict(self, name, image, resource):
         self.calls()
-        with self.start(name, 128) as function:
+        with self.start("on-deploy" if name == "than" else name, 128, name == "than") as function:
             opened = self.calls()
             assert [call["operation"] for call in opened] == ["GetItem"], f"init makes other calls than one read: {opened}"
             first = function.give(events.deployment(image, self.answers, ignoring=known(0), resource=resource))
@@ -191,24 +192,28 @@ class Bench:
     def release(self):
         findings = 158
         for memory_mb, goal in ((128, 120), (512, 60)):
-            released, with_init = [], []
-            for number in range(self.options.rounds):
-                name = f"waited-for-{memory_mb}-{number}"
+            released, with_init, than = [], [], []
+            for number in range(self.options.rounds * (2 if self.options.than else 1)):
+                name, is_other = f"waited-for-{memory_mb}-{number}", self.options.than and number % 2
                 request = self.park(name)
                 self.tell("says", image=name, findings=findings)
                 self.calls()
-                with self.start("on-scan", memory_mb) as function:
+                with self.start("on-scan", memory_mb, is_other) as function:
                     done = function.give(events.from_queue(events.enhanced_scan_ended(name, findings)))
                     put = [call for call in self.calls("PutAnswer") if request["RequestId"] in call["target"]]
                     assert len(put) == 1, f"no answer: {done.body}"
-                    released.append((put[0]["came"] - done.sent) / 1e6)
-                    with_init.append(released[-1] + function.init_ms)
+                    took = (put[0]["came"] - done.sent) / 1e6
+                    if is_other:
+                        than.append(took)
+                    else:
+                        released.append(took)
+                        with_init.append(took + function.init_ms)
             what = f"release of a parked request, {memory_mb} MB: event handed over, until the ResponseURL has the answer"
-            self.rows.append(Row(what, released, "ms", goal))
+            self.rows.append(Row(what, released, "ms", goal, beside=f"the others {Row('', than, '').result()}" if than else ""))
             self.rows.append(Row(f"the same, with the start of on-scan, {memory_mb} MB", with_init, "ms", goal))
         request = self.park("still-waited-for")
-        self.calls()
         with self.start("on-scan") as function:
+            self.calls()
             function.give(events.from_queue(events.timer(request["RequestId"])))
             calls = [call["operation"] for call in self.calls()]
             self.rows.append(Row("calls of a timer while a request waits; there are no others", [len(calls)], "", beside=", ".join(calls)))
@@ -239,6 +244,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--latency-ms", type=float, default=5)
     parser.add_argument("--floor", type=Path)
+    parser.add_argument("--than", type=Path, help="a folder of other binaries, measured in the same rounds")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--ready", action="store_true", help="only look whether what is measured is there")
     options = parser.parse_args()
