@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR := never
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz test-unit build check-binaries infra test-infra lint-templates synth test-stories dist package try-package clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz test-unit build check-binaries infra test-infra lint-templates synth test-stories dist bench package try-package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -88,6 +88,11 @@ test-stories: synth ## whole ways through the system on a local AWS
 dist: ready ## the functions as they ship, into infra/binaries/ARCH/: make dist ARCH=arm64, ARCH=x86_64
 	$(STEP) dist-$(ARCH) tests/local/dist.sh $(ARCH) $(TARGET) $(FUNCTIONS)
 	@echo "  infra/binaries/$(ARCH): $(FUNCTIONS)"
+
+bench: ready ## the functions that `make dist` has built at Lambda's sizes, goal beside result: make bench ONLY=on-deploy (on-scan, release, zips)
+	@tests/bench/bench.py --arch $(ARCH) --ready
+	$(STEP) floor cargo build --profile dist --no-default-features --features bench --bin bench-floor --locked
+	@tests/bench/bench.py --arch $(ARCH) --floor $(TARGET)/dist/bench-floor $(ONLY:%=--only %) $(ROUNDS:%=--rounds %) $(THAN:%=--than %)
 
 package: infra ## the npm package, with every architecture that `make dist` has built, into $(TARGET)/package/
 	$(STEP) package tests/local/package.sh $(TARGET)

@@ -335,12 +335,13 @@ async fn break_glass(pipeline: &PipelineArgs, stack: &str, reason: &str, minutes
 #[cfg(feature = "aws")]
 #[tokio::main(flavor = "current_thread")]
 async fn verify_signature(asked: &cli::verify_signature::Asked, format: cli::Format) -> Outcome {
-    use ecr_scan_verifier::aws::{config, signatures::Signatures};
-    let config = config().await;
+    use ecr_scan_verifier::aws::{config_by, connector, signatures::Signatures};
+    let http = connector();
+    let config = config_by(&http).await;
     let Some(region) = asked.region().or_else(|| config.region().map(|region| region.as_ref())) else {
         return Outcome::failed("verify-signature: no region is set: set AWS_REGION, or name the image with its registry\n");
     };
-    let signatures = Signatures::new(&config, region, std::env::var("TEST_DOWNLOAD_ORIGIN").ok());
+    let signatures = Signatures::new(&config, region, http, std::env::var("TEST_DOWNLOAD_ORIGIN").ok());
     cli::verify_signature::verify_signature(&signatures, asked, region, format).await
 }
 

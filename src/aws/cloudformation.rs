@@ -14,11 +14,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use tokio::time::{sleep, timeout};
 
-use super::{kind_of, missing, plain_http, why};
+use super::{kind_of, missing, why};
 use crate::domain::protocol::Why;
 use crate::domain::request::Answer;
 
-const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE: Duration = Duration::from_secs(8);
 const ALL_TRIES: Duration = Duration::from_secs(20);
 const TRIES: u32 = 3;
@@ -127,15 +126,9 @@ pub struct Answers {
     connector: SharedHttpConnector,
 }
 
-impl Default for Answers {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Answers {
-    pub fn new() -> Self {
-        Self { connector: plain_http(CONNECT, WHOLE) }
+    pub fn new(connector: SharedHttpConnector) -> Self {
+        Self { connector }
     }
 
     /// PUTs the answer. A redirect is not followed: it would hand the answer, and the stack's fate, to somebody else.

@@ -25,7 +25,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use jiff::Timestamp;
 
@@ -103,6 +103,7 @@ impl Settings {
 pub struct Aws {
     pub settings: Settings,
     config: SdkConfig,
+    http: SharedHttpConnector,
     role_may_be_fresh: AtomicBool,
     pub ecr: ecr::Ecr,
     pub inspector: inspector::Inspector,
@@ -121,7 +122,8 @@ pub struct Aws {
 
 impl Aws {
     pub async fn connect(settings: Settings) -> Self {
-        Self::with(&config().await, settings)
+        let http = connector();
+        Self::with(&config_by(&http).await, http, settings)
     }
 
     /// For the function that writes what gates want written.
@@ -133,11 +135,11 @@ impl Aws {
     /// For the functions that decide about deployments.
     pub fn with_signatures(mut self) -> Self {
         let region = self.config.region().map(ToString::to_string).unwrap_or_default();
-        self.signatures = Some(Box::new(signatures::Signatures::new(&self.config, &region, self.settings.test_answer_origin.clone())));
+        self.signatures = Some(Box::new(signatures::Signatures::new(&self.config, &region, self.http.clone(), self.settings.test_answer_origin.clone())));
         self
     }
 
-    pub fn with(config: &SdkConfig, settings: Settings) -> Self {
+    fn with(config: &SdkConfig, http: SharedHttpConnector, settings: Settings) -> Self {
         let dynamo = aws_sdk_dynamodb::Client::new(config);
         Self {
             ecr: ecr::Ecr::new(config),
@@ -148,10 +150,11 @@ impl Aws {
             walks: walks::Walks::new(dynamo, &settings),
             queue: queue::Queue::new(config, &settings),
             stacks: cloudformation::Stacks::new(config),
-            answers: cloudformation::Answers::new(),
+            answers: cloudformation::Answers::new(http.clone()),
             outputs: None,
             signatures: None,
             config: config.clone(),
+            http,
             role_may_be_fresh: AtomicBool::new(false),
             settings,
         }
@@ -172,27 +175,38 @@ impl Aws {
     }
 }
 
-/// Credentials and endpoints as the SDKs read them everywhere (environment, profiles, `AWS_ENDPOINT_URL_*`). TLS is ring: the
-/// SDK's default gathers entropy for 440 ms at the first call of a 128 MB function.
-pub async fn config() -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .timeout_config(TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_attempt_timeout(Duration::from_secs(10)).build())
-        .load()
-        .await
-}
+/// How long a connection may take to be made, whatever it is for.
+const CONNECT: Duration = Duration::from_secs(2);
 
-/// For addresses that were signed in advance: no retries, no redirects, nothing signed or added.
-fn plain_http(connect: Duration, read: Duration) -> SharedHttpConnector {
-    let settings = HttpConnectorSettings::builder().connect_timeout(connect).read_timeout(read).build();
+/// What makes all connections of a process, those of the SDK and those to addresses that were signed in advance: for these it
+/// retries, redirects and adds nothing. Whoever calls it says how long the answer may take.
+///
+/// There is one, since each reads all root certificates for itself. TLS is ring: the SDK's default gathers entropy for 440 ms at the
+/// first call of a 128 MB function.
+pub fn connector() -> SharedHttpConnector {
     let connector = aws_smithy_http_client::Connector::builder()
-        .connector_settings(settings)
+        .connector_settings(HttpConnectorSettings::builder().connect_timeout(CONNECT).build())
         .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .build();
     SharedHttpConnector::new(connector)
+}
+
+/// Credentials and endpoints as the SDKs read them everywhere (environment, profiles, `AWS_ENDPOINT_URL_*`).
+pub async fn config() -> SdkConfig {
+    config_by(&connector()).await
+}
+
+/// The same, where the connector is used for other things too.
+pub async fn config_by(http: &SharedHttpConnector) -> SdkConfig {
+    let http = http.clone();
+    aws_config::defaults(BehaviorVersion::latest())
+        // Not the SDK's own: that makes a connector for every client of a service to see whether it can, and throws it away.
+        .http_client(http_client_fn(move |_, _| http.clone()))
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(Duration::from_secs(10)).build())
+        .load()
+        .await
 }
 
 /// The error's own text may hold the address; its kind says enough.

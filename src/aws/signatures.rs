@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::verdicts::Verdicts;
-use super::{kind_of, missing, plain_http, why};
+use super::{kind_of, missing, why};
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::protocol::Why;
 use crate::domain::response_url::{is_of_s3, plain_host};
@@ -50,7 +50,6 @@ const ACCEPTED: [&str; 4] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
-const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE: Duration = Duration::from_secs(8);
 /// For all blobs of an image together.
 const ALL_BLOBS: Duration = Duration::from_secs(20);
@@ -120,9 +119,9 @@ impl Refusals {
 
 impl Signatures {
     /// `region`: of the registry.
-    pub fn new(config: &SdkConfig, region: &str, test_origin: Option<String>) -> Self {
+    pub fn new(config: &SdkConfig, region: &str, http: SharedHttpConnector, test_origin: Option<String>) -> Self {
         let config = in_region(config, region);
-        Self { ecr: Client::new(&config), signer: aws_sdk_signerdata::Client::new(&config), http: plain_http(CONNECT, WHOLE), config, test_origin }
+        Self { ecr: Client::new(&config), signer: aws_sdk_signerdata::Client::new(&config), http, config, test_origin }
     }
 
     /// The image that is named, and its signatures. `None`: there is no such image.
@@ -508,7 +507,7 @@ mod tests {
             let _ = stream.write_all(head.as_bytes());
             while stream.write_all(&[b'x'; 4096]).is_ok() {}
         });
-        timeout(Duration::from_secs(20), get(&plain_http(CONNECT, WHOLE), &format!("http://{address}/blob"), 10)).await.expect("it does not read for ever")
+        timeout(Duration::from_secs(20), get(&crate::aws::connector(), &format!("http://{address}/blob"), 10)).await.expect("it does not read for ever")
     }
 
     #[test]
