@@ -461,6 +461,13 @@ impl Story {
         get.send().await.expect("GetItem").item.as_ref().map_or(Value::Null, plain_item)
     }
 
+    /// All items under one partition key.
+    pub async fn items(&self, table: &str, (name, value): (&str, &str)) -> Vec<Value> {
+        let query = self.dynamodb().query().table_name(table).consistent_read(true).key_condition_expression("#key = :key");
+        let query = query.expression_attribute_names("#key", name).expression_attribute_values(":key", AttributeValue::S(value.to_owned()));
+        query.send().await.expect("Query").items().iter().map(plain_item).collect()
+    }
+
     /// Waits for a row that the test wants to see.
     pub async fn row(&self, table: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = self.until(PATIENCE, || async { self.rows(table).await.into_iter().find(&wanted) }).await;

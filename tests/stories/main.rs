@@ -14,6 +14,7 @@ mod making;
 mod pki;
 
 mod alerts;
+mod crashes;
 mod direct;
 mod faults;
 mod harness;
