@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR := never
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz test-unit build check-binaries infra test-infra lint-templates synth test-stories dist bench package try-package clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz test-unit build check-binaries infra test-infra lint-templates synth test-stories load audit dist bench package try-package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -84,6 +84,13 @@ $(TARGET)/synth/ecr-scan-verifier.template.json: $(shell find infra/src infra/ex
 
 test-stories: synth ## whole ways through the system on a local AWS
 	$(STEP) test-stories env RUST_TEST_THREADS=$(STORIES_AT_ONCE) cargo test --test stories $(FAULTS) --locked
+
+load: synth ## 500 deployments that wait, 1,000 pushes and scans, 20 stacks; and a function's memory over 100,000 events. Takes a while
+	@cargo build --bins $(FAULTS) --locked
+	cargo test --test stories $(FAULTS) --locked -- --ignored --nocapture --test-threads=1 load::
+
+audit: ## crates and npm packages: licences, sources, known flaws
+	$(STEP) audit tests/local/audit.sh
 
 dist: ready ## the functions as they ship, into infra/binaries/ARCH/: make dist ARCH=arm64, ARCH=x86_64
 	$(STEP) dist-$(ARCH) tests/local/dist.sh $(ARCH) $(TARGET) $(FUNCTIONS)

@@ -142,7 +142,7 @@ impl Outputs {
         let entry = entry.set_resources(Some(resource.collect())).build();
         let answer = self.events.put_events().entries(entry).send().await.map_err(|error| why(attempt, &error))?;
         // The call succeeds all the same.
-        match answer.entries.unwrap_or_default().into_iter().find_map(|entry| entry.error_code.zip(entry.error_message)) {
+        match answer.entries.unwrap_or_default().into_iter().find_map(|entry| Some((entry.error_code?, entry.error_message.unwrap_or_default()))) {
             Some((code, text)) => Err(Why { denied: code == "AccessDeniedException", text: format!("could not {attempt}: {code}: {text}") }),
             None => Ok(()),
         }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, info, warn};
 
 use super::error::HandlerError;
+use super::faults::{Run, time_to_read};
 use super::metrics::{self, Unit};
 use crate::aws::Aws;
 use crate::aws::ecr::Read;
@@ -33,16 +34,17 @@ pub async fn drive(protocol: impl Protocol, aws: &Aws) -> Result<String, Handler
 }
 
 /// The same, with all that it came to. An error is what has to be delivered again.
-pub async fn drive_to_its_end(mut protocol: impl Protocol, aws: &Aws) -> Result<Outcome, HandlerError> {
+pub async fn drive_to_its_end<P: Protocol>(mut protocol: P, aws: &Aws) -> Result<Outcome, HandlerError> {
     let mut saw = Saw::Start;
     let began = Instant::now();
+    let mut run = Run::of::<P>();
     loop {
         match protocol.next(saw, Timestamp::now()) {
             Do::Finish(Outcome::Redeliver(why)) => return Err(HandlerError::TryAgain(why)),
             Do::Finish(outcome) => return Ok(outcome),
             effect => {
                 let name = name(&effect);
-                fault_point(&effect);
+                run.before(name, &effect);
                 let mut outcome = perform(effect.clone(), aws).await;
                 while outcome.as_ref().is_err_and(|why| why.denied) && aws.role_may_be_fresh() {
                     if began.elapsed() >= FRESH_ROLE {
@@ -55,7 +57,7 @@ pub async fn drive_to_its_end(mut protocol: impl Protocol, aws: &Aws) -> Result<
                 }
                 saw = outcome.unwrap_or_else(Saw::Failed);
                 measure(&effect, &saw, aws);
-                fault_point_after(&effect);
+                run.after(name, &effect);
                 match &saw {
                     Saw::Failed(why) => debug!(effect = name, "{}", why.text),
                     _ => debug!(effect = name, "done"),
@@ -353,39 +355,3 @@ fn name(effect: &Do) -> &'static str {
         Do::Finish(_) => "finish",
     }
 }
-
-/// How long one message reads findings: half of what the function has, since others are worked on beside it.
-const READS_FOR: Duration = Duration::from_secs(55);
-
-#[cfg(not(feature = "faults"))]
-fn time_to_read() -> Duration {
-    READS_FOR
-}
-
-/// In a test build alone it can be made shorter.
-#[cfg(feature = "faults")]
-fn time_to_read() -> Duration {
-    std::env::var("FAULT_READS_FOR_MS").ok().and_then(|text| text.parse().ok()).map_or(READS_FOR, Duration::from_millis)
-}
-
-/// In a test build alone: panics before the effect whose description holds the text of `FAULT_PANIC_AT`, or after the one of
-/// `FAULT_PANIC_AFTER`.
-#[cfg(feature = "faults")]
-fn fault_point(effect: &Do) {
-    if let Ok(text) = std::env::var("FAULT_PANIC_AT") {
-        assert!(text.is_empty() || !format!("{effect:?}").contains(&text), "fault point");
-    }
-}
-
-#[cfg(feature = "faults")]
-fn fault_point_after(effect: &Do) {
-    if let Ok(text) = std::env::var("FAULT_PANIC_AFTER") {
-        assert!(text.is_empty() || !format!("{effect:?}").contains(&text), "fault point");
-    }
-}
-
-#[cfg(not(feature = "faults"))]
-fn fault_point(_effect: &Do) {}
-
-#[cfg(not(feature = "faults"))]
-fn fault_point_after(_effect: &Do) {}

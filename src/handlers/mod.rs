@@ -4,6 +4,7 @@ pub mod batch;
 pub mod deploy;
 pub mod drive;
 pub mod error;
+mod faults;
 pub mod metrics;
 pub mod push;
 pub mod scan;

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::batch::{Subject, work_off};
 use super::drive::drive;
 use super::error::HandlerError;
+use super::faults::Run;
 use crate::aws::Aws;
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::plan::{self, Pushed, Step};
@@ -62,10 +63,13 @@ async fn signed(aws: &Aws, digest: &ImageDigest, repository: &Repository, events
     match subjects.next() {
         None => Ok(Vec::new()),
         Some(Some(subject)) => Ok(vec![Step::Signed(subject)]),
-        Some(None) => Ok(match aws.ecr.resolve(repository, &ImageRef::Digest(digest.clone()), None).await? {
-            Resolved::NotAnImage(.., Some(subject)) => vec![Step::Signed(subject)],
-            _ => Vec::new(),
-        }),
+        Some(None) => {
+            let artifact = ImageRef::Digest(digest.clone());
+            Ok(match Run::named("push").around("read the artifact", digest, aws.ecr.resolve(repository, &artifact, None)).await? {
+                Resolved::NotAnImage(.., Some(subject)) => vec![Step::Signed(subject)],
+                _ => Vec::new(),
+            })
+        }
     }
 }
 
@@ -84,34 +88,41 @@ fn pushed(digest: &ImageDigest, repository: &Repository, events: &[Event]) -> Op
 
 /// What was pushed, and whether somebody has to ask for its scan.
 async fn facts(aws: &Aws, push: &Pushed) -> Result<(Resolved, bool), Why> {
-    let is = aws.ecr.resolve(&push.repository, &ImageRef::Digest(push.digest.clone()), None).await?;
+    let (mut run, digest) = (Run::named("push"), &push.digest);
+    let is = run.around("read the image", digest, aws.ecr.resolve(&push.repository, &ImageRef::Digest(digest.clone()), None)).await?;
     let on_demand_only = match is {
-        Resolved::Image(_) if aws.ecr.registry(false).await? == ScanSource::Basic => aws.ecr.is_scanned_on_demand_only(&push.repository).await?,
+        Resolved::Image(_) if run.around("read the registry's configuration", digest, aws.ecr.registry(false)).await? == ScanSource::Basic => {
+            run.around("read the repository's scan frequency", digest, aws.ecr.is_scanned_on_demand_only(&push.repository)).await?
+        }
         _ => false,
     };
     Ok((is, on_demand_only))
 }
 
 pub(super) async fn carry_out(step: Step, repository: &Repository, aws: &Aws) -> Result<(), HandlerError> {
+    let mut run = Run::named("push");
     match step {
         Step::Remember(digest, news) => {
-            let head = aws.verdicts.heads(repository, std::slice::from_ref(&digest)).await.map_err(HandlerError::TryAgain)?.into_iter().next().flatten();
+            let heads = run.around("read the verdict", &digest, aws.verdicts.heads(repository, std::slice::from_ref(&digest))).await;
+            let head = heads.map_err(HandlerError::TryAgain)?.into_iter().next().flatten();
             let policies = vec![aws.settings.policy.clone()];
             drive(Remember::new(repository, &digest, head, vec![news], policies), aws).await?;
         }
         Step::StartScan(digest) => {
-            let started = aws.ecr.start_scan(repository, &digest).await.map_err(HandlerError::TryAgain)?;
+            let started = run.around("start a scan", &digest, aws.ecr.start_scan(repository, &digest)).await.map_err(HandlerError::TryAgain)?;
             for step in plan::after_start(&digest, started, Timestamp::now()) {
                 Box::pin(carry_out(step, repository, aws)).await?;
             }
         }
         Step::Signed(digest) => {
-            let message = Ours::Signed { digest, repository: repository.clone() };
-            aws.queue.send(message.to_json(), SignedDuration::ZERO).await.map_err(HandlerError::TryAgain)?;
+            let message = Ours::Signed { digest: digest.clone(), repository: repository.clone() };
+            run.around("have a signature looked for", &digest, aws.queue.send(message.to_json(), SignedDuration::ZERO))
+                .await
+                .map_err(HandlerError::TryAgain)?;
         }
         Step::Look(digest, after) => {
-            let message = Ours::LookAgain { digest, repository: repository.clone(), n: 0, request_id: None };
-            aws.queue.send(message.to_json(), after).await.map_err(HandlerError::TryAgain)?;
+            let message = Ours::LookAgain { digest: digest.clone(), repository: repository.clone(), n: 0, request_id: None };
+            run.around("have the image read", &digest, aws.queue.send(message.to_json(), after)).await.map_err(HandlerError::TryAgain)?;
         }
     }
     Ok(())

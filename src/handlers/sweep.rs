@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::deploy::{Here, place_of_answer};
 use super::drive::drive;
 use super::error::HandlerError;
+use super::faults::Run;
 use super::metrics::{self, Unit};
 use super::walk;
 use crate::aws::Aws;
@@ -95,7 +96,8 @@ async fn backfill(asked: &Request, aws: &Aws, here: &Here) -> Result<(), Handler
     let made = format!("ecr-scan-verifier-backfill-{}", aws.settings.pipeline);
     let physical_id = asked.physical_id.as_deref().unwrap_or(&made);
     let answer = Answer::success(physical_id, &asked.stack_id, &asked.request_id, &asked.logical_id);
-    aws.answers.put(url.as_secret(), &answer).await.map_err(HandlerError::TryAgain)
+    let sent = Run::named("backfill").around("answer CloudFormation", &asked.request_id, aws.answers.put(url.as_secret(), &answer)).await;
+    sent.map_err(HandlerError::TryAgain)
 }
 
 async fn begin_backfill(aws: &Aws) -> Result<bool, Why> {

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::drive::drive;
 use super::error::HandlerError;
+use super::faults::{Run, die_at_page};
 use super::metrics::{self, Unit};
 use super::push;
 use crate::aws::Aws;
@@ -36,9 +37,10 @@ const FAILURES: u32 = 5;
 
 /// Begins a walk. `false`: one is under way.
 pub async fn begin(walker: Walker, aws: &Aws) -> Result<bool, Why> {
-    let known = aws.walks.find(walker).await?;
+    let mut run = Run::named("begin a walk");
+    let known = run.around("read where the walk is", &walker, aws.walks.find(walker)).await?;
     match Kept::begin(walker, known.as_ref(), Timestamp::now()) {
-        Some(kept) => aws.walks.keep(&kept).await,
+        Some(kept) => run.around("note where the walk is", &walker, aws.walks.keep(&kept)).await,
         None => Ok(false),
     }
 }
@@ -57,9 +59,10 @@ pub async fn go_on(aws: &Aws, until: Instant) {
 
 async fn go_on_with(walker: Walker, aws: &Aws, until: Instant) -> Result<(), Why> {
     let sweeps_registry = aws.settings.sweeps_registry;
-    let Some(known) = aws.walks.find(walker).await? else { return Ok(()) };
+    let mut run = Run::named("walk");
+    let Some(known) = run.around("read where the walk is", &walker, aws.walks.find(walker)).await? else { return Ok(()) };
     let Some(mut kept) = known.set_out(sweeps_registry, Timestamp::now()) else { return Ok(()) };
-    if !aws.walks.keep(&kept).await? {
+    if !run.around("note where the walk is", &walker, aws.walks.keep(&kept)).await? {
         return Ok(());
     }
     if kept.walk.place != known.walk.place {
@@ -74,17 +77,17 @@ async fn go_on_with(walker: Walker, aws: &Aws, until: Instant) -> Result<(), Why
             kept.walk.found.errors += 1;
             break;
         }
-        fault_point(&kept);
+        die_at_page(&kept);
         let before = std::mem::replace(&mut kept.walk, walk);
         kept.is_further();
-        if !aws.walks.keep(&kept).await? {
+        if !run.around("note where the walk is", &walker, aws.walks.keep(&kept)).await? {
             warn!(walk = %walker, "somebody else has taken the walk over");
             return Ok(());
         }
         report(&before, &kept.walk, aws);
     }
     kept.rest();
-    aws.walks.keep(&kept).await?;
+    run.around("note where the walk is", &walker, aws.walks.keep(&kept)).await?;
     Ok(())
 }
 
@@ -137,11 +140,21 @@ struct Pace<'a> {
     stacks_failed: u32,
     until: Instant,
     on_demand_only: Option<(Repository, bool)>,
+    run: Run,
 }
 
 impl<'a> Pace<'a> {
     fn new(aws: &'a Aws, until: Instant) -> Self {
-        Self { aws, until, stacks: HashMap::new(), closed: HashSet::new(), before: BTreeSet::new(), stacks_failed: 0, on_demand_only: None }
+        Self {
+            aws,
+            until,
+            stacks: HashMap::new(),
+            closed: HashSet::new(),
+            before: BTreeSet::new(),
+            stacks_failed: 0,
+            on_demand_only: None,
+            run: Run::named("page"),
+        }
     }
 
     async fn page(&mut self, walk: &mut Walk) -> Result<(), Why> {
@@ -154,7 +167,7 @@ impl<'a> Pace<'a> {
                 Ok(())
             }
             Place::Repositories { page } => {
-                let (repositories, more) = self.aws.ecr.repositories(page.as_deref()).await?;
+                let (repositories, more) = self.run.around("list repositories", &walk.walker, self.aws.ecr.repositories(page.as_deref())).await?;
                 walk.go_through(repositories, more);
                 Ok(())
             }
@@ -185,7 +198,7 @@ impl<'a> Pace<'a> {
     }
 
     async fn deployed(&mut self, walk: &mut Walk, page: Option<&str>) -> Result<(), Why> {
-        let (rows, unreadable, next) = self.aws.deployments.live(page, LIVE_PAGE).await?;
+        let (rows, unreadable, next) = self.run.around("list what is deployed", &walk.walker, self.aws.deployments.live(page, LIVE_PAGE)).await?;
         if unreadable > 0 {
             walk.found.errors += unreadable;
             error!(walk = %walk.walker, "{unreadable} rows of what is deployed cannot be read, and are left out");
@@ -201,7 +214,8 @@ impl<'a> Pace<'a> {
             match walk::for_deployment(row.asked_at, said, now) {
                 ForDeployment::Close { asked_before } => {
                     if self.closed.insert(row.stack_key.clone()) {
-                        self.aws.deployments.close(&row.stack_key, asked_before, now).await?;
+                        let closed = self.aws.deployments.close(&row.stack_key, asked_before, now);
+                        self.run.around("close the deployments", &walk.walker, closed).await?;
                         walk.found.closed += 1;
                         info!(walk = %walk.walker, stack = row.stack_key, digest = %row.digest, "closed: CloudFormation does not know it any more");
                     }
@@ -279,7 +293,7 @@ impl<'a> Pace<'a> {
     async fn scan_again(&mut self, walk: &mut Walk, images: Vec<Rescan>) -> Result<(), Why> {
         let mut failed = 0;
         for Rescan { digest, repository, .. } in images {
-            match self.aws.ecr.start_scan(&repository, &digest).await {
+            match self.run.around("start a scan", &walk.walker, self.aws.ecr.start_scan(&repository, &digest)).await {
                 Ok(Started::Yes) => walk.found.rescans += 1,
                 Ok(Started::RegistryIsEnhanced) => {
                     walk.rescans.clear();
@@ -301,7 +315,7 @@ impl<'a> Pace<'a> {
     }
 
     async fn images(&mut self, walk: &mut Walk, here: &Here) -> Result<(), Why> {
-        let (images, next) = self.aws.ecr.images(&here.repository, here.page.as_deref()).await?;
+        let (images, next) = self.run.around("list images", &walk.walker, self.aws.ecr.images(&here.repository, here.page.as_deref())).await?;
         if here.page.is_none() {
             walk.found.repositories += 1;
         }
@@ -387,10 +401,11 @@ impl<'a> Pace<'a> {
     }
 
     async fn heads(&mut self, walk: &mut Walk, here: &Here) -> Result<(), Why> {
-        let (recorded, next) = self.aws.verdicts.recorded(&here.repository, here.page.as_deref()).await?;
+        let recorded = self.aws.verdicts.recorded(&here.repository, here.page.as_deref());
+        let (recorded, next) = self.run.around("list what is recorded", &walk.walker, recorded).await?;
         let heads = self.heads_of(&here.repository, recorded).await?.into_iter().flatten();
         let said_to_be_there: Vec<ImageDigest> = heads.filter(walk::is_said_to_be_there).map(|head| head.digest).collect();
-        let missing = self.aws.ecr.missing_of(&here.repository, &said_to_be_there).await?;
+        let missing = self.run.around("look what is missing", &walk.walker, self.aws.ecr.missing_of(&here.repository, &said_to_be_there)).await?;
         walk.found.forgotten += missing.len() as u64;
         self.look_again(walk, missing.iter().map(|digest| (digest, &here.repository))).await?;
         walk.go_on(next, self.aws.settings.sweeps_registry);
@@ -402,14 +417,14 @@ impl<'a> Pace<'a> {
         self.aws.verdicts.heads(repository, &digests).await
     }
 
-    async fn look_again(&self, walk: &mut Walk, images: impl Iterator<Item = (&ImageDigest, &Repository)>) -> Result<(), Why> {
+    async fn look_again(&mut self, walk: &mut Walk, images: impl Iterator<Item = (&ImageDigest, &Repository)>) -> Result<(), Why> {
         let mut messages = Vec::new();
         for (digest, repository) in images {
             let message = Ours::LookAgain { digest: digest.clone(), repository: repository.clone(), n: 0, request_id: None };
             messages.push((message.to_json(), walk.look_again_after(Timestamp::now())));
             walk.found.looked_again += 1;
         }
-        self.aws.queue.send_all(messages).await
+        self.run.around("have images read", &walk.walker, self.aws.queue.send_all(messages)).await
     }
 }
 
@@ -426,15 +441,3 @@ fn why(error: HandlerError) -> Why {
         other => Why::new(other.chain()),
     }
 }
-
-/// In a test build alone: dies where a page is done and not noted yet, if its description holds the text of `FAULT_WALK_DIES_AT`.
-#[cfg(feature = "faults")]
-fn fault_point(kept: &Kept) {
-    let here = format!("{}, try {}", kept.walk.place, kept.tries);
-    if std::env::var("FAULT_WALK_DIES_AT").is_ok_and(|text| !text.is_empty() && here.contains(&text)) {
-        std::process::abort();
-    }
-}
-
-#[cfg(not(feature = "faults"))]
-fn fault_point(_kept: &Kept) {}

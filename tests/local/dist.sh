@@ -40,7 +40,7 @@ fi
 cargo build --profile dist --locked "${options[@]}" "${@/#/--bin=}"
 tests/local/check_binaries.py "$arch" "${@/#/$built/}"
 for function in "$@"; do
-    if grep -q FAULT_PANIC_AT "$built/$function"; then
+    if grep -qE "FAULT_FOLDER|FAULT_PANIC_AT" "$built/$function"; then
         echo "A fault point is in what ships: $function." >&2
         exit 1
     fi

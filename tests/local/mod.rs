@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use scan_plane::ScanPlane;
 
 pub mod answers;
+pub mod canary;
 pub mod code;
 pub mod events;
 pub mod faults;

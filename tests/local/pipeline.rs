@@ -130,16 +130,37 @@ impl Story {
 
     /// The same, for the functions whose names begin so.
     pub async fn pipeline_where(&self, environment: &[(&str, &str, &str)]) -> Pipeline {
-        self.pipeline_of("ecr-scan-verifier", environment).await
+        self.pipeline_of("ecr-scan-verifier", environment, |_| {}).await
     }
 
     /// The same, with everything in it encrypted by a key of the user's own.
     pub async fn pipeline_with_key(&self) -> Pipeline {
-        self.pipeline_of("ecr-scan-verifier-keyed", &[]).await
+        self.pipeline_of("ecr-scan-verifier-keyed", &[], |_| {}).await
     }
 
-    async fn pipeline_of(&self, name: &str, environment: &[(&str, &str, &str)]) -> Pipeline {
+    /// The same, whose functions die where this folder says (`src/handlers/faults.rs`). They get one message at a time, so that nothing
+    /// else dies with it; what a dead one held comes again after seconds, and is given up by nobody.
+    pub async fn pipeline_of_mortals(&self, ways: &Path) -> Pipeline {
+        let ways = ways.to_str().expect("a path");
+        let change = |resource: &mut Value| match resource["Type"].as_str() {
+            Some("AWS::Lambda::EventSourceMapping") => {
+                resource["Properties"]["BatchSize"] = json!(1);
+                resource["Properties"].as_object_mut().expect("an object").remove("MaximumBatchingWindowInSeconds");
+            }
+            Some("AWS::SQS::Queue") => {
+                resource["Properties"]["VisibilityTimeout"] = json!(5);
+                if resource["Properties"]["RedrivePolicy"].is_object() {
+                    resource["Properties"]["RedrivePolicy"]["maxReceiveCount"] = json!(1000);
+                }
+            }
+            _ => {}
+        };
+        self.pipeline_of("ecr-scan-verifier", &[("on-", "FAULT_FOLDER", ways)], change).await
+    }
+
+    async fn pipeline_of(&self, name: &str, environment: &[(&str, &str, &str)], change: impl Fn(&mut Value)) -> Pipeline {
         let mut template = template(name).clone();
+        template["Resources"].as_object_mut().into_iter().flat_map(|all| all.values_mut()).for_each(change);
         for function in
             template["Resources"].as_object_mut().into_iter().flat_map(|all| all.values_mut()).filter(|part| part["Type"] == "AWS::Lambda::Function")
         {

@@ -2,6 +2,7 @@
 //! what the local AWS sees less strictly than AWS, does to any other call what a test asks for, checks every answer that goes to
 //! CloudFormation, and passes on the rest.
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::local::answers::{Answer, AnswerHost, Asked};
+use crate::local::canary;
 use crate::local::faults::{Fault, On, Rules};
 use crate::local::scans::{Coverage, Findings, Scan, Scanned};
 use crate::local::wire::{self, Arrived, Http, Reply, answer};
@@ -94,6 +96,8 @@ struct State {
     calls: Vec<Call>,
     /// Whose the keys are that STS has given out.
     sessions: HashMap<String, String>,
+    /// The secret keys and the session tokens that were given out or used, by account.
+    secrets: HashMap<String, HashSet<String>>,
     /// What GetDownloadUrlForLayer leads to, by account and digest. Not always what the digest says.
     blobs: HashMap<(String, String), Bytes>,
     /// What AWS Signer has revoked, by account.
@@ -181,6 +185,9 @@ impl ScanPlane {
         let by_role = !is_account(&arrived.account);
         if by_role && !arrived.account.is_empty() {
             arrived.account = self.account_of(&arrived.account, http).await;
+        }
+        if let Some(token) = arrived.headers.get("x-amz-security-token").and_then(|token| token.to_str().ok()) {
+            self.state().secrets.entry(arrived.account.clone()).or_default().insert(token.to_owned());
         }
         let fault = self.0.rules.fault_for(&arrived);
         self.state().calls.push(Call {
@@ -286,6 +293,7 @@ impl ScanPlane {
                 hurried.headers.extend(wire::signed_as(&arrived.account, "sqs"));
                 return http.pass_on(&hurried, self.upstream()).await;
             }
+            ("sts", "AssumeRole") => return self.assume_role(arrived, http).await,
             ("inspector2", "CreateSbomExport") => self.create_sbom_export(arrived),
             ("inspector2", "GetSbomExport") => return Reply::Answer(self.get_sbom_export(arrived, http).await),
             (_, "GetRevocationStatus") => self.revocation_status(arrived),
@@ -302,6 +310,19 @@ impl ScanPlane {
             Ok(()) if arrived.path().starts_with("/_plane/") => Reply::Answer(Response::new(Full::default())),
             Ok(()) => http.pass_on(arrived, self.upstream()).await,
         }
+    }
+
+    /// Passed on; what it gives out is remembered, so that it can be looked for where it must not stand.
+    async fn assume_role(&self, arrived: &Arrived, http: &Http) -> Reply {
+        let Reply::Answer(answered) = http.pass_on(arrived, self.upstream()).await else { return Reply::Cut };
+        let (head, body) = answered.into_parts();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let text = String::from_utf8_lossy(&body);
+        for name in ["SecretAccessKey", "SessionToken"] {
+            let found = text.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once('<')).map(|(secret, _)| secret.to_owned());
+            self.state().secrets.entry(arrived.account.clone()).or_default().extend(found);
+        }
+        Reply::Answer(Response::from_parts(head, Full::new(body)))
     }
 
     fn create_sbom_export(&self, arrived: &Arrived) -> Response<Full<Bytes>> {
@@ -862,6 +883,11 @@ impl Scans {
         self.plane.state().answers.requests(&self.account)
     }
 
+    /// The secret keys and session tokens that were given out to functions, or used by them.
+    pub fn secrets(&self) -> Vec<String> {
+        self.plane.state().secrets.get(&self.account).into_iter().flatten().cloned().collect()
+    }
+
     pub fn answers(&self) -> Vec<Answer> {
         self.plane.state().answers.answers(&self.account)
     }
@@ -874,7 +900,9 @@ impl Scans {
     pub fn expect_answer(&self, mut request: Value) -> Asked {
         let token = request["RequestId"].as_str().expect("a RequestId").to_owned();
         let signed = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        request["ResponseURL"] = json!(format!("{}/_plane/answer/{token}?X-Amz-Date={signed}", self.plane.origin()));
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let signature = format!("{}{:016x}", canary::SIGNATURE, NEXT.fetch_add(1, Ordering::Relaxed));
+        request["ResponseURL"] = json!(format!("{}/_plane/answer/{token}?X-Amz-Date={signed}&X-Amz-Signature={signature}", self.plane.origin()));
         let asked = Asked::new(request);
         self.plane.state().answers.asked(asked.clone());
         asked

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::local::LocalAws;
 use crate::local::answers::{Answer, Asked};
+use crate::local::canary::Canary;
 use crate::local::events::Event;
 use crate::local::images::{Image, Manifest};
 use crate::local::scan_plane::Scans;
@@ -24,6 +25,8 @@ use crate::local::wire::{self, Http, REGION, signed_as};
 
 /// How long anything may take on a busy machine. Nothing waits this long when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// FilterLogEvents lists no more.
+const LINES_AT_ONCE: usize = 10_000;
 
 pub struct Story {
     pub account: String,
@@ -67,6 +70,11 @@ impl Story {
         let account = account.to_owned();
         let (direct, through_plane) = (sdk(&account, &aws.direct).await, sdk(&account, aws.plane.origin()).await);
         Self { scans: aws.plane.of(&account), http: Http::new(), aws, direct, through_plane, account }
+    }
+
+    /// The local AWS itself, past the scan plane.
+    pub fn direct_origin(&self) -> &str {
+        &self.aws.direct
     }
 
     pub fn cloudformation(&self) -> aws_sdk_cloudformation::Client {
@@ -283,6 +291,10 @@ impl Story {
         let url = format!("{}/2015-03-31/functions/{function}/invocations", self.aws.direct);
         let answered = self.http.send(&Method::POST, &url, &headers, Bytes::from(payload.to_string())).await.expect("the local AWS answers");
         assert!(answered.status < 300, "invoking {function}: {} {}", answered.status, answered.text());
+        let mut canary = self.canary();
+        canary.look(&format!("what {function} returned"), &answered.text());
+        let found = canary.found();
+        assert!(found.is_empty(), "{}", found.join("\n"));
         answered
     }
 
@@ -350,9 +362,14 @@ impl Story {
     }
 
     async fn logs_by(&self, http: &Http, function: &str) -> Vec<String> {
-        let group = format!("/aws/lambda/{function}");
-        let called =
-            http.aws_json(&self.aws.direct, &self.account, "logs", "Logs_20140328.FilterLogEvents", &json!({ "logGroupName": group, "limit": 10000 })).await;
+        self.lines_of(http, &format!("/aws/lambda/{function}"), None).await
+    }
+
+    /// Those that hold this text, if one is given.
+    async fn lines_of(&self, http: &Http, group: &str, holding: Option<&str>) -> Vec<String> {
+        let pattern = holding.map(|text| format!("\"{text}\"")).unwrap_or_default();
+        let wanted = json!({ "logGroupName": group, "limit": LINES_AT_ONCE, "filterPattern": pattern });
+        let called = http.aws_json(&self.aws.direct, &self.account, "logs", "Logs_20140328.FilterLogEvents", &wanted).await;
         let events = called.ok().and_then(|body| body["events"].as_array().cloned()).unwrap_or_default();
         events.iter().filter_map(|event| event["message"].as_str().map(|line| line.trim_end().to_owned())).collect()
     }
@@ -435,6 +452,22 @@ impl Story {
         }
     }
 
+    /// One item of a table as plain JSON; null, if there is none.
+    pub async fn item(&self, table: &str, key: [(&str, &str); 2]) -> Value {
+        let mut get = self.dynamodb().get_item().table_name(table).consistent_read(true);
+        for (name, value) in key {
+            get = get.key(name, AttributeValue::S(value.to_owned()));
+        }
+        get.send().await.expect("GetItem").item.as_ref().map_or(Value::Null, plain_item)
+    }
+
+    /// All items under one partition key.
+    pub async fn items(&self, table: &str, (name, value): (&str, &str)) -> Vec<Value> {
+        let query = self.dynamodb().query().table_name(table).consistent_read(true).key_condition_expression("#key = :key");
+        let query = query.expression_attribute_names("#key", name).expression_attribute_values(":key", AttributeValue::S(value.to_owned()));
+        query.send().await.expect("Query").items().iter().map(plain_item).collect()
+    }
+
     /// Waits for a row that the test wants to see.
     pub async fn row(&self, table: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = self.until(PATIENCE, || async { self.rows(table).await.into_iter().find(&wanted) }).await;
@@ -465,6 +498,71 @@ impl Story {
         self.aws.folder.join(format!("{}-{name}", self.account))
     }
 
+    fn canary(&self) -> Canary {
+        let mut canary = Canary::new();
+        for asked in self.scans.requests() {
+            canary.knows_request(&asked.request);
+        }
+        for secret in self.scans.secrets() {
+            canary.knows("a key or token of a function", &secret);
+        }
+        canary
+    }
+
+    /// What stands where it must not: in a log, a call, a message, a row.
+    pub async fn betrayed(&self) -> Vec<String> {
+        let (mut canary, http) = (self.canary(), &self.http);
+        let lambda = signed_as(&self.account, "lambda");
+        let listed = http.send(&Method::GET, &format!("{}/2015-03-31/functions/?MaxItems=50", self.aws.direct), &lambda, Bytes::new()).await;
+        for function in listed.ok().and_then(|listed| listed.json()["Functions"].as_array().cloned()).unwrap_or_default() {
+            let text = |name: &str| function[name].as_str().unwrap_or_default().to_owned();
+            canary.knows_function(&text("FunctionArn"), &text("Role"));
+        }
+        for group in self.log_groups(http).await {
+            let lines = self.lines_of(http, &group, None).await;
+            // More than are listed at once: then they are searched where they are.
+            if lines.len() == LINES_AT_ONCE {
+                for secret in canary.secrets().map(str::to_owned).collect::<Vec<_>>() {
+                    canary.look(&format!("the log of {group}"), &self.lines_of(http, &group, Some(&secret)).await.join("\n"));
+                }
+            }
+            canary.look(&format!("the log of {group}"), &lines.join("\n"));
+        }
+        for call in self.scans.all_calls() {
+            canary.look_at_item(&format!("a call of {} {}", call.service, call.operation), &String::from_utf8_lossy(&call.body));
+        }
+        let (dynamodb, sqs) = (self.dynamodb(), self.sqs());
+        for table in dynamodb.list_tables().send().await.ok().and_then(|listed| listed.table_names).unwrap_or_default() {
+            for row in self.rows(&table).await {
+                canary.look_at_item(&format!("a row of {table}"), &row.to_string());
+            }
+        }
+        // Lambda puts whole requests into one queue alone.
+        for url in sqs.list_queues().send().await.ok().and_then(|listed| listed.queue_urls).unwrap_or_default() {
+            if url.to_lowercase().contains("failures") {
+                continue;
+            }
+            let received = sqs.receive_message().queue_url(&url).max_number_of_messages(10).visibility_timeout(0).send().await;
+            for message in received.ok().and_then(|received| received.messages).unwrap_or_default() {
+                canary.look(&format!("a message in {url}"), message.body().unwrap_or_default());
+            }
+        }
+        canary.found()
+    }
+
+    /// The same, for where one cannot wait.
+    fn betrayed_now(&self) -> Vec<String> {
+        let search = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                // Clients belong to one runtime, and this one is new. Its story does not end once more.
+                let story = std::mem::ManuallyDrop::new(Story::in_account(self.aws, &self.account).await);
+                story.betrayed().await
+            })
+        };
+        std::thread::scope(|scope| scope.spawn(search).join()).unwrap_or_else(|_| vec!["the search for secrets has failed".to_owned()])
+    }
+
     /// Writes what the functions logged, and every call that was made, into a file. Also for where one cannot wait.
     pub fn keep_logs(&self) -> PathBuf {
         let file = self.aws.folder.join(format!("story-{}.log", self.account));
@@ -478,12 +576,16 @@ impl Story {
         file
     }
 
-    async fn everything_logged(&self, http: &Http) -> String {
+    async fn log_groups(&self, http: &Http) -> Vec<String> {
         let groups = http.aws_json(&self.aws.direct, &self.account, "logs", "Logs_20140328.DescribeLogGroups", &json!({})).await;
         let groups = groups.ok().and_then(|body| body["logGroups"].as_array().cloned()).unwrap_or_default();
+        groups.iter().filter_map(|group| group["logGroupName"].as_str().map(str::to_owned)).collect()
+    }
+
+    async fn everything_logged(&self, http: &Http) -> String {
         let mut text = String::new();
-        for group in groups.iter().filter_map(|group| group["logGroupName"].as_str()?.strip_prefix("/aws/lambda/")) {
-            text.push_str(&format!("== {group}\n{}\n", self.logs_by(http, group).await.join("\n")));
+        for group in self.log_groups(http).await {
+            text.push_str(&format!("== {group}\n{}\n", self.lines_of(http, &group, None).await.join("\n")));
         }
         for call in self.scans.all_calls() {
             let met = call.met.map(|met| format!("  met {met}")).unwrap_or_default();
@@ -498,15 +600,20 @@ impl Story {
     }
 }
 
-/// A wrong answer fails its story, even when the story looked at something else. A story that fails leaves what its functions logged.
+/// A wrong answer fails its story, even when the story looked at something else; so does a secret that stands where it must not. A story
+/// that fails leaves what its functions logged.
 impl Drop for Story {
     fn drop(&mut self) {
-        let wrong = self.scans.take_violations();
+        let mut wrong = self.scans.take_violations();
+        wrong.iter_mut().for_each(|wrong| wrong.insert_str(0, "a wrong answer to CloudFormation:\n"));
+        if !std::thread::panicking() {
+            wrong.extend(self.betrayed_now());
+        }
         if std::thread::panicking() || !wrong.is_empty() {
             let (logs, log) = (self.keep_logs(), self.aws.log());
             eprintln!("account {}: what its functions logged and called: {}; the local AWS's log: {}", self.account, logs.display(), log.display());
         }
-        assert!(wrong.is_empty() || std::thread::panicking(), "a wrong answer to CloudFormation:\n{}", wrong.join("\n"));
+        assert!(wrong.is_empty() || std::thread::panicking(), "{}", wrong.join("\n"));
     }
 }
 

@@ -211,3 +211,45 @@ async fn an_event_keeps_its_time_and_can_come_from_elsewhere() {
     assert_eq!((event["time"].as_str(), event["account"].as_str()), (Some("2026-01-02T03:04:05Z"), Some("999999999999")));
     assert_eq!(event["detail"]["finding-severity-counts"], json!({ "CRITICAL": 0, "HIGH": 1, "MEDIUM": 0, "TOTAL": 2 }));
 }
+
+/// A request whose answer goes to a place that nobody but on-deploy may know.
+fn a_secret(story: &Story) -> String {
+    story.expect_answer(json!({ "RequestType": "Create" })).request["ResponseURL"].as_str().expect("a URL").to_owned()
+}
+
+#[tokio::test]
+#[should_panic(expected = "a row of rows holds a secret")]
+async fn a_secret_in_a_row_fails_its_story() {
+    let story = Story::new().await;
+    let key = json!([{ "AttributeName": "key", "KeyType": "HASH" }]);
+    let table = json!({ "TableName": "rows", "KeySchema": key, "AttributeDefinitions": [{ "AttributeName": "key", "AttributeType": "S" }], "BillingMode": "PAY_PER_REQUEST" });
+    story.aws_json("dynamodb", "DynamoDB_20120810.CreateTable", table).await;
+    // That it may stand in one attribute is no leave for another.
+    let url = a_secret(&story);
+    let item = json!({ "key": { "S": "1" }, "response_url": { "S": url }, "why": { "S": format!("could not PUT {url}") } });
+    story.aws_json("dynamodb", "DynamoDB_20120810.PutItem", json!({ "TableName": "rows", "Item": item })).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a message in")]
+async fn a_secret_in_a_message_fails_its_story() {
+    let story = Story::new().await;
+    let queue = story.sqs().create_queue().queue_name("letters").send().await.unwrap().queue_url.unwrap();
+    story.send(&queue, a_secret(&story)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "the log of /aws/lambda/talks holds a secret")]
+async fn a_secret_in_a_log_fails_its_story() {
+    let story = Story::new().await;
+    let template = json!({ "Resources": {
+        "Role": { "Type": "AWS::IAM::Role", "Properties": { "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [] } } },
+        "Function": { "Type": "AWS::Lambda::Function", "Properties": {
+            "FunctionName": "talks", "Runtime": "python3.11", "Handler": "index.handler", "Role": { "Fn::GetAtt": ["Role", "Arn"] },
+            "Code": { "ZipFile": "import os, sys\n\ndef handler(event, context):\n    print(os.environ['AWS_SESSION_TOKEN'], file=sys.stderr)\n" },
+        } },
+    } });
+    story.create_stack("talks", &template, &[]).await;
+    assert_eq!(story.settled("talks").await.status, "CREATE_COMPLETE");
+    story.invoke("talks", &json!({})).await.expect("it talks");
+}

@@ -14,6 +14,8 @@ mod making;
 mod pki;
 
 mod alerts;
+mod apis;
+mod crashes;
 mod direct;
 mod faults;
 mod harness;

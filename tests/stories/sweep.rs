@@ -15,16 +15,16 @@ use crate::local::story::Story;
 
 const BACKFILL: &str = "Custom::EcrScanVerifierBackfill";
 
-async fn day(story: &Story, pipeline: &Pipeline) {
+pub async fn day(story: &Story, pipeline: &Pipeline) {
     story.invoke(&pipeline.function("on-sweep"), &json!({ "v": 1, "kind": "daily" })).await.expect("a walk begins");
 }
 
-async fn minute(story: &Story, pipeline: &Pipeline) -> Result<Value, Value> {
+pub async fn minute(story: &Story, pipeline: &Pipeline) -> Result<Value, Value> {
     story.invoke(&pipeline.function("on-sweep"), &json!({ "v": 1, "kind": "sweep" })).await
 }
 
 /// A walk, as it stands in the table.
-async fn walk(story: &Story, pipeline: &Pipeline, walker: &str) -> Option<Value> {
+pub async fn walk(story: &Story, pipeline: &Pipeline, walker: &str) -> Option<Value> {
     let row = story.rows(&pipeline.table("requests")).await.into_iter().find(|row| row["key"] == format!("walk#{walker}"))?;
     Some(serde_json::from_str(row["walk"].as_str().expect("the walk is text")).expect("and JSON"))
 }
@@ -38,7 +38,7 @@ async fn walked(story: &Story, pipeline: &Pipeline, walker: &str) -> Value {
 }
 
 /// An image in the registry, scanned and clean, of which nobody is told.
-async fn untold(story: &Story, tag: &str) -> Image {
+pub async fn untold(story: &Story, tag: &str) -> Image {
     let image = story.put("payments-api", Some(tag), &Manifest::image(&format!("{} {tag}", story.account))).await;
     story.scans.say(&image.scanned, [Scan::Complete(Findings::none())]);
     image
@@ -66,7 +66,7 @@ async fn set(story: &Story, table: &str, key: [(&str, &str); 2], expression: &st
 }
 
 /// What a stack deploys was asked for two hours ago. `lives`: its end has been missed.
-async fn age(story: &Story, pipeline: &Pipeline, stack_id: &str, lives: bool) {
+pub async fn age(story: &Story, pipeline: &Pipeline, stack_id: &str, lives: bool) {
     let table = pipeline.table("deployments");
     let asked_at = AttributeValue::N((Timestamp::now() - SignedDuration::from_hours(2)).as_millisecond().to_string());
     for row in story.rows(&table).await {
@@ -98,7 +98,7 @@ async fn said(story: &Story, pipeline: &Pipeline, text: &str) -> Vec<String> {
     story.until(Duration::from_secs(30), lines).await.unwrap_or_else(|| panic!("no line with `{text}`"))
 }
 
-fn backfill(kind: &str) -> Value {
+pub fn backfill(kind: &str) -> Value {
     json!({
         "RequestType": kind, "ResourceType": BACKFILL, "LogicalResourceId": "PipelineBackfill5B1C9F0E",
         "PhysicalResourceId": if kind == "Create" { Value::Null } else { json!("ecr-scan-verifier-backfill-of-old") },
