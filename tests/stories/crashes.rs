@@ -85,8 +85,10 @@ impl Seen<'_> {
     async fn is_settled(&self, way: &Way, asked: usize, outputs: &[&str]) -> bool {
         let row = self.request(way, asked).await;
         let progress: Value = row["outputs"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let is_written = |name: &&str| progress[*name]["is_written"] == true;
-        row["state"] == "answered" && row["notice"].is_null() && row["outputs_until"].is_null() && outputs.iter().all(|name| is_written(name))
+        row["state"] == "answered"
+            && row["notice"].is_null()
+            && row["outputs_until"].is_null()
+            && outputs.iter().all(|name| progress[*name]["is_written"] == true)
     }
 
     async fn verdicts(&self, way: &Way) -> Vec<Value> {
