@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR := never
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz test-unit build check-binaries infra test-infra lint-templates synth test-stories load audit dist bench package try-package clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz test-unit build check-binaries infra test-infra lint-templates synth test-stories load crashes audit dist bench package try-package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -88,6 +88,10 @@ test-stories: synth ## whole ways through the system on a local AWS
 load: synth ## 500 deployments that wait, 1,000 pushes and scans, 20 stacks; and a function's memory over 100,000 events. Takes a while
 	@cargo build --bins $(FAULTS) --locked
 	cargo test --test stories $(FAULTS) --locked -- --ignored --nocapture --test-threads=1 load::
+
+crashes: synth ## every function killed before and after each of its effects, each AWS operation failing in five ways. Takes minutes
+	@cargo build --bins $(FAULTS) --locked
+	cargo test --test stories $(FAULTS) --locked -- --ignored --test-threads=3 crashes:: apis::
 
 audit: ## crates and npm packages: licences, sources, known flaws
 	$(STEP) audit tests/local/audit.sh

@@ -34,10 +34,10 @@ pub async fn drive(protocol: impl Protocol, aws: &Aws) -> Result<String, Handler
 }
 
 /// The same, with all that it came to. An error is what has to be delivered again.
-pub async fn drive_to_its_end<P: Protocol>(mut protocol: P, aws: &Aws) -> Result<Outcome, HandlerError> {
+pub async fn drive_to_its_end(mut protocol: impl Protocol, aws: &Aws) -> Result<Outcome, HandlerError> {
     let mut saw = Saw::Start;
     let began = Instant::now();
-    let mut run = Run::of::<P>();
+    let mut run = Run::of(&protocol);
     loop {
         match protocol.next(saw, Timestamp::now()) {
             Do::Finish(Outcome::Redeliver(why)) => return Err(HandlerError::TryAgain(why)),

@@ -29,7 +29,7 @@ mod without {
     pub struct Run;
 
     impl Run {
-        pub fn of<T>() -> Self {
+        pub fn of<T>(_machine: &T) -> Self {
             Self
         }
 
@@ -76,8 +76,8 @@ mod on_purpose {
     }
 
     impl Run {
-        /// Of the machine of this type.
-        pub fn of<T>() -> Self {
+        /// Known by the machine's type.
+        pub fn of<T>(_machine: &T) -> Self {
             Self::named(std::any::type_name::<T>().rsplit("::").next().unwrap_or_default())
         }
 

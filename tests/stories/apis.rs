@@ -140,6 +140,7 @@ impl<'a> Stage<'a> {
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: make crashes"]
 async fn whatever_fails_once_in_whatever_way_everybody_is_answered_and_told() {
     let story = Story::new().await;
     let stage = Stage::new(&story).await;
@@ -202,6 +203,7 @@ async fn whatever_fails_once_in_whatever_way_everybody_is_answered_and_told() {
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: make crashes"]
 async fn half_an_answer_is_no_answer() {
     let story = Story::new().await;
     let stage = Stage::new(&story).await;
@@ -227,6 +229,7 @@ async fn half_an_answer_is_no_answer() {
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: make crashes"]
 async fn clocks_that_differ_make_nobody_wait_longer_and_let_nothing_through() {
     let story = Story::new().await;
     let pipeline = story.pipeline().await;
@@ -292,6 +295,7 @@ fn redrive(story: &Story) -> Command {
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: make crashes"]
 async fn what_was_given_up_is_brought_back_by_somebody_who_is_killed_over_it_and_everybody_is_answered() {
     let story = Story::new().await;
     let pipeline = story.pipeline().await;

@@ -85,8 +85,10 @@ impl Seen<'_> {
     async fn is_settled(&self, way: &Way, asked: usize, outputs: &[&str]) -> bool {
         let row = self.request(way, asked).await;
         let progress: Value = row["outputs"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let is_written = |name: &&str| progress[*name]["is_written"] == true;
-        row["state"] == "answered" && row["notice"].is_null() && row["outputs_until"].is_null() && outputs.iter().all(is_written)
+        row["state"] == "answered"
+            && row["notice"].is_null()
+            && row["outputs_until"].is_null()
+            && outputs.iter().all(|name| progress[*name]["is_written"] == true)
     }
 
     async fn verdicts(&self, way: &Way) -> Vec<Value> {
@@ -385,6 +387,7 @@ fn each_once_or_twice(what: &str, counts: &BTreeMap<(String, String), usize>, wa
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: make crashes"]
 async fn from_a_push_to_the_end_of_what_was_deployed_anybody_may_die_anywhere() {
     let story = Story::new().await;
     let folder = story.file("ways");
@@ -526,6 +529,7 @@ async fn from_a_push_to_the_end_of_what_was_deployed_anybody_may_die_anywhere() 
 const WAYS: usize = 56;
 
 #[tokio::test]
+#[ignore = "takes minutes: make crashes"]
 async fn whoever_looks_after_those_who_wait_may_die_anywhere() {
     let story = Story::new().await;
     let folder = story.file("ways");
@@ -578,6 +582,7 @@ async fn whoever_looks_after_those_who_wait_may_die_anywhere() {
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: make crashes"]
 async fn a_walk_may_die_anywhere_and_comes_to_its_end() {
     let story = Story::new().await;
     let folder = story.file("ways");

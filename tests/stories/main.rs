@@ -20,6 +20,7 @@ mod direct;
 mod faults;
 mod harness;
 mod images;
+mod load;
 mod outputs;
 mod package;
 mod parking;
