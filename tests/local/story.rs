@@ -550,28 +550,37 @@ impl Story {
         canary.found()
     }
 
-    /// The same, for where one cannot wait.
-    fn betrayed_now(&self) -> Vec<String> {
-        let search = || {
+    /// Ends what still runs in its name: every copy of a function is a process, and whatever is fed is asked for every few milliseconds.
+    /// A hundred stories that had ended would slow down those that have not.
+    async fn retire(&self) {
+        let lambda = aws_sdk_lambda::Client::new(&self.direct);
+        let mappings = lambda.list_event_source_mappings().send().await.ok().and_then(|listed| listed.event_source_mappings);
+        for id in mappings.unwrap_or_default().into_iter().filter_map(|mapping| mapping.uuid) {
+            let _ = lambda.delete_event_source_mapping().uuid(id).send().await;
+        }
+        let functions = lambda.list_functions().send().await.ok().and_then(|listed| listed.functions);
+        for name in functions.unwrap_or_default().into_iter().filter_map(|function| function.function_name) {
+            let _ = lambda.delete_function().function_name(name).send().await;
+        }
+    }
+
+    /// What has to be done at a story's end, for where one cannot wait: clients belong to one runtime, and this one is new.
+    fn at_its_end<T: Send + 'static>(&self, what: impl AsyncFnOnce(&Story) -> T + Send) -> Option<T> {
+        let run = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                // Clients belong to one runtime, and this one is new. Its story does not end once more.
+                // It does not end once more.
                 let story = std::mem::ManuallyDrop::new(Story::in_account(self.aws, &self.account).await);
-                story.betrayed().await
+                what(&story).await
             })
         };
-        std::thread::scope(|scope| scope.spawn(search).join()).unwrap_or_else(|_| vec!["the search for secrets has failed".to_owned()])
+        std::thread::scope(|scope| scope.spawn(run).join()).ok()
     }
 
     /// Writes what the functions logged, and every call that was made, into a file. Also for where one cannot wait.
     pub fn keep_logs(&self) -> PathBuf {
         let file = self.aws.folder.join(format!("story-{}.log", self.account));
-        let read = || {
-            // A client belongs to one runtime, and this one is new.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            Some(runtime.block_on(self.everything_logged(&Http::new())))
-        };
-        let text = std::thread::scope(|scope| scope.spawn(read).join().ok().flatten().unwrap_or_default());
+        let text = self.at_its_end(async |story| story.everything_logged(&story.http).await).unwrap_or_default();
         let _ = std::fs::write(&file, text);
         file
     }
@@ -607,12 +616,13 @@ impl Drop for Story {
         let mut wrong = self.scans.take_violations();
         wrong.iter_mut().for_each(|wrong| wrong.insert_str(0, "a wrong answer to CloudFormation:\n"));
         if !std::thread::panicking() {
-            wrong.extend(self.betrayed_now());
+            wrong.extend(self.at_its_end(Story::betrayed).unwrap_or_else(|| vec!["the search for secrets has failed".to_owned()]));
         }
         if std::thread::panicking() || !wrong.is_empty() {
             let (logs, log) = (self.keep_logs(), self.aws.log());
             eprintln!("account {}: what its functions logged and called: {}; the local AWS's log: {}", self.account, logs.display(), log.display());
         }
+        self.at_its_end(Story::retire);
         assert!(wrong.is_empty() || std::thread::panicking(), "{}", wrong.join("\n"));
     }
 }
