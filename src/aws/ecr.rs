@@ -5,21 +5,28 @@
 //! the walk `ecr:DescribeRepositories` on all repositories.
 //! Under enhanced scanning DescribeImageScanFindings also asks for `inspector2:ListFindings` and `inspector2:ListCoverage`.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::operation::describe_image_scan_findings::{DescribeImageScanFindingsError as FindingsError, DescribeImageScanFindingsOutput};
 use aws_sdk_ecr::operation::start_image_scan::StartImageScanError;
-use aws_sdk_ecr::types::{EnhancedImageScanFinding, FindingSeverity, ImageDetail, ImageIdentifier, ImageScanFinding, ScanType};
+use aws_sdk_ecr::types::{ImageDetail, ImageIdentifier, ScanType};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::{self, BeforeDeserializationInterceptorContextMut, Output};
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
+use aws_smithy_types::config_bag::ConfigBag;
 use jiff::Timestamp;
 
 use super::{missing, timestamp, why};
-use crate::domain::finding::{Counts, Finding, FindingStatus, Fix, Package, Rating, yes_or_no};
 use crate::domain::head::Child;
 use crate::domain::image::{ImageDigest, ImageRef, Repository};
 use crate::domain::manifest::{self, Manifest, MediaType};
+use crate::domain::page::{self, Page};
 use crate::domain::plan::Started;
 use crate::domain::protocol::{Depth, PageToken, Resolved, Why};
 use crate::domain::scan::{Answered, Report, ScanSource};
@@ -235,25 +242,25 @@ impl Ecr {
         let mut is_inspectors = false;
         loop {
             let request = self.client.describe_image_scan_findings().registry_id(&repository.account).repository_name(&repository.name).image_id(id.clone());
-            let page = match request.max_results(PAGE).set_next_token(token.clone()).send().await {
-                Ok(page) => page,
-                Err(error) => match error.as_service_error() {
-                    Some(FindingsError::ScanNotFoundException(_)) if whole.is_none() => return Ok(Read::Answered(Answered::NoScan)),
-                    Some(FindingsError::ImageNotFoundException(_) | FindingsError::RepositoryNotFoundException(_)) => {
-                        return Ok(Read::Answered(Answered::NoImage));
-                    }
-                    _ => return Err(why(&attempt, &error)),
-                },
-            };
-            if let Some(other) = page.image_id.as_ref().and_then(|id| id.image_digest.as_deref()).filter(|other| *other != digest.as_str()) {
+            let reader = PageReader::default();
+            let sent = request.max_results(PAGE).set_next_token(token.clone()).customize().interceptor(reader.clone()).send().await;
+            if let Err(error) = sent {
+                return match error.as_service_error() {
+                    Some(FindingsError::ScanNotFoundException(_)) if whole.is_none() => Ok(Read::Answered(Answered::NoScan)),
+                    Some(FindingsError::ImageNotFoundException(_) | FindingsError::RepositoryNotFoundException(_)) => Ok(Read::Answered(Answered::NoImage)),
+                    _ => Err(why(&attempt, &error)),
+                };
+            }
+            let page = reader.page().ok_or_else(|| missing(&attempt, "page"))?.map_err(|error| unreadable(&error))?;
+            if let Some(other) = page.digest.filter(|other| *other != digest.as_str()) {
                 return Err(unreadable(&format_args!("the answer is about {other}")));
             }
-            let next = page.next_token.clone().filter(|token| !token.is_empty());
+            let next = page.next;
             if next.is_some() && next == token {
                 return Err(unreadable(&"its pages lead in a circle"));
             }
-            is_inspectors |= page.image_scan_findings.as_ref().is_some_and(|found| found.enhanced_findings.is_some());
-            let page = read_page(page).map_err(|error| unreadable(&error))?;
+            is_inspectors |= page.is_inspectors;
+            let page = page.report;
             let report = match whole {
                 None => page,
                 Some(before) => before.followed_by(page).map_err(|error| unreadable(&error))?,
@@ -366,27 +373,48 @@ fn images_page() -> i32 {
     i32::try_from(IMAGES_PAGE).unwrap_or(PAGE)
 }
 
-/// One page of findings, in our own words.
-fn read_page(page: DescribeImageScanFindingsOutput) -> Result<Report, &'static str> {
-    let mut report = Report { more: page.next_token.is_some_and(|token| !token.is_empty()), ..Report::default() };
-    if let Some(status) = page.image_scan_status {
-        report.status = status.status.map(|status| status.as_str().to_owned());
-        report.description = status.description;
+/// Reads the pages of findings past the SDK, which would make a value of every member of every finding: most of the work, and most of
+/// it thrown away. Everything else about the call stays the SDK's: signing, retries, and what an error says.
+#[derive(Clone, Debug, Default)]
+struct PageReader(Arc<Mutex<Option<Result<Page, page::Unreadable>>>>);
+
+impl PageReader {
+    /// The page of the call that was made with it.
+    fn page(&self) -> Option<Result<Page, page::Unreadable>> {
+        self.0.lock().expect("nobody panics with this lock").take()
     }
-    let Some(found) = page.image_scan_findings else { return Ok(report) };
-    report.completed_at = found.image_scan_completed_at.as_ref().and_then(timestamp);
-    if let Some(counts) = found.finding_severity_counts {
-        // A count that is no count is an answer that cannot be read; as a zero it would call a list whole.
-        let count = |(severity, count): (&FindingSeverity, &i32)| u64::try_from(*count).map(|count| (severity.as_str().to_owned(), count));
-        let counts = counts.iter().map(count).collect::<Result<Vec<_>, _>>().map_err(|_| "a count of findings is below zero")?;
-        report.stated_counts = Some(Counts::stated(counts.iter().map(|(word, count)| (word.as_str(), *count))));
+}
+
+impl Intercept for PageReader {
+    fn name(&self) -> &'static str {
+        "PageReader"
     }
-    report.listed = found.findings.is_some() || found.enhanced_findings.is_some();
-    let (basics, enhanced) = (found.findings.unwrap_or_default(), found.enhanced_findings.unwrap_or_default());
-    report.has_basic_findings = !basics.is_empty();
-    report.has_enhanced_findings = !enhanced.is_empty();
-    report.findings = basics.into_iter().map(basic).chain(enhanced.into_iter().map(inspectors)).collect();
-    Ok(report)
+
+    fn modify_before_deserialization(
+        &self,
+        answered: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        call: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // Errors stay the SDK's.
+        if answered.response().status().is_success() {
+            call.interceptor_state().store_put(SharedResponseDeserializer::new(self.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl DeserializeResponse for PageReader {
+    fn deserialize_nonstreaming_with_config(&self, response: &HttpResponse, _: &ConfigBag) -> Result<Output, OrchestratorError<context::Error>> {
+        match response.body().bytes() {
+            Some(body) if response.status().is_success() => {
+                *self.0.lock().expect("nobody panics with this lock") = Some(page::read(body));
+                Ok(Output::erase(DescribeImageScanFindingsOutput::builder().build()))
+            }
+            // A page that broke off, and an error when it was asked for again: worth another try, and no page.
+            _ => Err(OrchestratorError::response("an error after half a page".into())),
+        }
+    }
 }
 
 /// How far a reading of findings came.
@@ -400,39 +428,6 @@ enum Found {
     Manifest(ImageDigest, Manifest),
     OtherDigest,
     Unusable(String),
-}
-
-fn basic(finding: ImageScanFinding) -> Finding {
-    let attribute = |key: &str| finding.attributes.iter().flatten().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.clone());
-    let name = attribute("package_name");
-    let version = attribute("package_version");
-    let severity = Rating::parse(finding.severity.as_ref().map(|severity| severity.as_str()));
-    let packages = name.map(|name| Package { name, version, fixed_in: None }).into_iter().collect();
-    Finding { packages, ..Finding::new(finding.name.unwrap_or_default(), severity) }
-}
-
-fn inspectors(finding: EnhancedImageScanFinding) -> Finding {
-    let details = finding.package_vulnerability_details;
-    let packages = details.as_ref().and_then(|details| details.vulnerable_packages.clone()).unwrap_or_default();
-    let id = details.and_then(|details| details.vulnerability_id).or_else(|| finding.title.clone()).unwrap_or_default();
-    Finding {
-        fix: Fix::parse(finding.fix_available.as_deref()),
-        exploit: yes_or_no(finding.exploit_available.as_deref()),
-        first_seen: finding.first_observed_at.as_ref().and_then(timestamp),
-        epss: None,
-        id,
-        severity: Rating::parse(finding.severity.as_deref()),
-        arn: finding.finding_arn,
-        status: FindingStatus::parse(finding.status.as_deref()),
-        packages: packages
-            .into_iter()
-            .map(|package| Package {
-                name: package.name.unwrap_or_default(),
-                version: package.version,
-                fixed_in: package.fixed_in_version.filter(|fixed| fixed != "NotAvailable"),
-            })
-            .collect(),
-    }
 }
 
 #[cfg(test)]

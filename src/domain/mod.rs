@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod message;
 pub mod notice;
 pub mod outputs;
+pub mod page;
 pub mod plan;
 pub mod policy;
 pub mod protocol;

@@ -15,10 +15,11 @@ use ecr_scan_verifier::cli::judge::judge_file;
 use ecr_scan_verifier::cli::named::Named;
 use ecr_scan_verifier::cli::read_event;
 use ecr_scan_verifier::domain::alert::AlertOptions;
-use ecr_scan_verifier::domain::finding::Counts;
+use ecr_scan_verifier::domain::finding::{Counts, Rating};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository, sha256_hex};
 use ecr_scan_verifier::domain::judge::judge;
 use ecr_scan_verifier::domain::manifest::{self, Manifest};
+use ecr_scan_verifier::domain::page;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::request::{ANSWER_BYTES, Answer, Data, Named as NamedInTemplate, Reason, Request, RequestKind, Ruling, physical_id};
 use ecr_scan_verifier::domain::response_url::{ResponseUrl, is_of_s3, plain_host};
@@ -424,9 +425,25 @@ pub fn stored_facts(bytes: &[u8]) {
     }
 }
 
+/// A page of findings, as ECR sends it; beside it another reader that keeps everything.
+pub fn findings_page(bytes: &[u8]) {
+    let (Ok(page), Ok(whole)) = (page::read(bytes), serde_json::from_slice::<Value>(bytes)) else { return };
+    let listed = |list: &str| whole["imageScanFindings"][list].as_array().map(Vec::as_slice).unwrap_or_default();
+    let all = listed("enhancedFindings").iter().chain(listed("findings"));
+    let ratings: Vec<Rating> = all.map(|finding| Rating::parse(finding["severity"].as_str())).collect();
+    assert!(page.report.findings.iter().map(|finding| &finding.severity).eq(&ratings), "a finding is lost, or less than it was");
+    assert_eq!(page.report.more, page.next.is_some());
+    keeps_its_promises(&page.report);
+}
+
 /// The scanner's answer about an image.
 pub fn scan_report(bytes: &[u8]) {
-    let Ok(report) = serde_json::from_slice::<Report>(bytes) else { return };
+    if let Ok(report) = serde_json::from_slice::<Report>(bytes) {
+        keeps_its_promises(&report);
+    }
+}
+
+fn keeps_its_promises(report: &Report) {
     for source in [ScanSource::Basic, ScanSource::Enhanced] {
         let what = Answered::Findings(report.clone());
         leaves_open(source, &what);
@@ -585,6 +602,7 @@ all![
     deployment,
     ecr_event,
     findings_file,
+    findings_page,
     gate_properties,
     image_manifest,
     inspector_event,

@@ -1,4 +1,6 @@
 //! What gates want written: by the role that their stack has made, after the answer.
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::local::events::Event;
@@ -69,7 +71,7 @@ async fn three_gates_of_a_stack_write_to_three_places_and_each_tells_the_topic_o
         let more = story.take_messages(&stack.outputs["HeardUrl"]).await;
         heard.extend(more.iter().map(|text| serde_json::from_str(text).expect("JSON")));
     }
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(story.take_messages(&stack.outputs["HeardUrl"]).await.is_empty(), "once a gate, and no oftener");
     for message in &heard {
         let text = message["Message"].as_str().expect("a text");
@@ -101,6 +103,9 @@ async fn a_long_list_is_written_in_parts_to_a_stream_that_may_be_there_already()
         request["ResourceProperties"]["outputsRoleArn"] = Value::String(role.clone());
         request["ResourceProperties"]["output"] = serde_json::json!({ "type": "cloudWatchLogs", "logGroupName": "/scans" });
         assert!(story.ask(&pipeline.function("on-deploy"), request).await.is_success());
+        // The message that asks for them is sent after the answer; the summary is written last.
+        let written = async || (stream(&story, "payments-api,1.4.2/summary").await.len() == 2 * deployments).then_some(());
+        story.until(Duration::from_secs(60), written).await.expect("the summary is written");
         story.drained(pipeline.queue("Scan")).await;
         let events = stream(&story, "payments-api,1.4.2/findings").await;
         let parts: Vec<&String> = events.iter().filter(|text| text.starts_with("[part ")).collect();
