@@ -4,6 +4,7 @@
 //! permission. Throttles, 5xx and resets have been retried by then (three tries).
 
 pub mod cloudformation;
+pub mod connector;
 pub mod dead_letters;
 pub mod deployments;
 pub mod ecr;
@@ -20,15 +21,18 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use jiff::Timestamp;
 
+use self::connector::{CONNECT, connector};
 use crate::domain::alert::{AlertOptions, Alerting};
 use crate::domain::policy::Policy;
 use crate::domain::protocol::Why;
@@ -121,6 +125,13 @@ pub struct Aws {
 }
 
 impl Aws {
+    /// For a function.
+    pub fn of_function(settings: Settings) -> Self {
+        let http = connector();
+        Self::with(&config_of_function(&http, |name| std::env::var(name).ok()), http, settings)
+    }
+
+    /// For the CLI.
     pub async fn connect(settings: Settings) -> Self {
         let http = connector();
         Self::with(&config_by(&http).await, http, settings)
@@ -175,24 +186,7 @@ impl Aws {
     }
 }
 
-/// How long a connection may take to be made, whatever it is for.
-const CONNECT: Duration = Duration::from_secs(2);
-
-/// What makes all connections of a process, those of the SDK and those to addresses that were signed in advance: for these it
-/// retries, redirects and adds nothing. Whoever calls it says how long the answer may take.
-///
-/// There is one, since each reads all root certificates for itself. TLS is ring: the SDK's default gathers entropy for 440 ms at the
-/// first call of a 128 MB function.
-pub fn connector() -> SharedHttpConnector {
-    let connector = aws_smithy_http_client::Connector::builder()
-        .connector_settings(HttpConnectorSettings::builder().connect_timeout(CONNECT).build())
-        .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build();
-    SharedHttpConnector::new(connector)
-}
-
-/// Credentials and endpoints as the SDKs read them everywhere (environment, profiles, `AWS_ENDPOINT_URL_*`).
+/// Credentials and endpoints as the SDKs read them everywhere (environment, profiles, `AWS_ENDPOINT_URL_*`): for the CLI.
 pub async fn config() -> SdkConfig {
     config_by(&connector()).await
 }
@@ -203,10 +197,47 @@ pub async fn config_by(http: &SharedHttpConnector) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         // Not the SDK's own: that makes a connector for every client of a service to see whether it can, and throws it away.
         .http_client(http_client_fn(move |_, _| http.clone()))
-        .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(Duration::from_secs(10)).build())
+        .retry_config(retries())
+        .timeout_config(timeouts())
         .load()
         .await
+}
+
+/// For a function: Lambda puts region and credentials into its environment, and there is no profile and no role to look for elsewhere.
+/// Looking all the same costs each start a millisecond, and each zip the code for it.
+fn config_of_function(http: &SharedHttpConnector, look_up: fn(&str) -> Option<String>) -> SdkConfig {
+    let http = http.clone();
+    let is_set = |name: &str| look_up(name).map(|text| text.eq_ignore_ascii_case("true"));
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http_client_fn(move |_, _| http.clone()))
+        .retry_config(retries())
+        .timeout_config(timeouts())
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .service_config(Environment(look_up));
+    config.set_region(look_up("AWS_REGION").map(Region::new));
+    config.set_use_fips(is_set("AWS_USE_FIPS_ENDPOINT"));
+    config.set_use_dual_stack(is_set("AWS_USE_DUALSTACK_ENDPOINT"));
+    config.build()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(3)
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(Duration::from_secs(10)).build()
+}
+
+/// What is set for one service (`AWS_ENDPOINT_URL_SQS`), or for all of them.
+#[derive(Debug)]
+struct Environment(fn(&str) -> Option<String>);
+
+impl LoadServiceConfig for Environment {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let of_service = format!("{}_{}", key.env(), key.service_id().to_uppercase().replace(' ', "_"));
+        (self.0)(&of_service).or_else(|| (self.0)(key.env()))
+    }
 }
 
 /// The error's own text may hold the address; its kind says enough.
@@ -243,4 +274,29 @@ fn missing(attempt: impl Display, what: &str) -> Why {
 
 fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
     Timestamp::from_nanosecond(time.as_nanos()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_takes_what_lambda_sets() {
+        let config = config_of_function(&connector(), |name| match name {
+            "AWS_REGION" => Some("eu-west-1".to_owned()),
+            "AWS_ENDPOINT_URL" => Some("https://all".to_owned()),
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS" => Some("https://logs".to_owned()),
+            "AWS_USE_FIPS_ENDPOINT" => Some("true".to_owned()),
+            _ => None,
+        });
+        assert_eq!(config.region().map(Region::as_ref), Some("eu-west-1"));
+        assert_eq!((config.use_fips(), config.use_dual_stack()), (Some(true), None));
+        let environment = config.service_config().expect("it is set");
+        let endpoint = |service: &str| {
+            let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url").build().unwrap();
+            environment.load_config(key)
+        };
+        assert_eq!(endpoint("CloudWatch Logs").as_deref(), Some("https://logs"));
+        assert_eq!(endpoint("SQS").as_deref(), Some("https://all"));
+    }
 }

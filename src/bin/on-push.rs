@@ -8,6 +8,6 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let aws = Arc::new(front_door::open().await);
+    let aws = Arc::new(front_door::open());
     run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Error>(on_push(event.payload, &aws, &front_door::here(&event.context, &aws).home).await))).await
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let aws = front_door::open().await;
+    let aws = front_door::open();
     let sweep = async |event: LambdaEvent<Value>| on_sweep(&event.payload, &aws, &front_door::here(&event.context, &aws)).await.map_err(Diagnostic::from);
     run(service_fn(sweep)).await
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::error::HandlerError;
 use super::faults::{Run, time_to_read};
@@ -22,6 +22,8 @@ use crate::events::ours::Ours;
 /// The roles of a stack that was made a moment ago may do nothing yet: for so long a refusal is not taken for the last word.
 const FRESH_ROLE: Duration = Duration::from_secs(20);
 const ASK_AGAIN_MS: u64 = 1000;
+/// The lines of single effects: of this target, and shown with `LOG_LEVEL=debug` alone.
+pub const EFFECTS: &str = "effects";
 
 /// Runs a protocol to its end. `Ok` is what it did, in a word.
 pub async fn drive(protocol: impl Protocol, aws: &Aws) -> Result<String, HandlerError> {
@@ -59,8 +61,8 @@ pub async fn drive_to_its_end(mut protocol: impl Protocol, aws: &Aws) -> Result<
                 measure(&effect, &saw, aws);
                 run.after(name, &effect);
                 match &saw {
-                    Saw::Failed(why) => debug!(effect = name, "{}", why.text),
-                    _ => debug!(effect = name, "done"),
+                    Saw::Failed(why) => info!(target: EFFECTS, effect = name, "{}", why.text),
+                    _ => info!(target: EFFECTS, effect = name, "done"),
                 }
             }
         }

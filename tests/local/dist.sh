@@ -12,7 +12,7 @@ case $arch in
     arm64) triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu ;;
     *) echo "ARCH is '$arch': expected x86_64 or arm64." >&2; exit 1 ;;
 esac
-built=$target/dist
+made=$target
 options=()
 if [ "$(uname -m)" != "${triple%%-*}" ]; then
     if ! command -v "$gnu-gcc" >/dev/null; then
@@ -35,14 +35,23 @@ if [ "$(uname -m)" != "${triple%%-*}" ]; then
     variable=${triple//-/_}
     export "CC_$variable=$gnu-gcc" "CARGO_TARGET_${variable^^}_LINKER=$gnu-gcc"
     options=(--target "$triple")
-    built=$target/cross/$triple/dist
+    made=$target/cross/$triple
 fi
-cargo build --profile dist --locked "${options[@]}" "${@/#/--bin=}"
-tests/local/check_binaries.py "$arch" "${@/#/$built/}"
+# Functions that came out the same are there once. The linker that rustc brings along for x86_64 can do that.
+fold=()
+[ "$made/$triple" = "$target/x86_64-unknown-linux-gnu" ] && fold=(-C link-arg=-Wl,--icf=all)
+built=()
 for function in "$@"; do
-    if grep -qE "FAULT_FOLDER|FAULT_PANIC_AT" "$built/$function"; then
-        echo "A fault point is in what ships: $function." >&2
+    # Why they differ: Cargo.toml.
+    case $function in on-deploy | on-sweep) profile=dist-alone ;; *) profile=dist ;; esac
+    cargo rustc --profile "$profile" --locked "${options[@]}" --bin "$function" -- "${fold[@]}"
+    built+=("$made/$profile/$function")
+done
+tests/local/check_binaries.py "$arch" "${built[@]}"
+for file in "${built[@]}"; do
+    if grep -qE "FAULT_FOLDER|FAULT_PANIC_AT" "$file"; then
+        echo "A fault point is in what ships: $file." >&2
         exit 1
     fi
-    install -D -m 755 "$built/$function" "infra/binaries/$arch/$function/bootstrap"
+    install -D -m 755 "$file" "infra/binaries/$arch/${file##*/}/bootstrap"
 done

@@ -9,6 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_runtime_api::client::http::http_client_fn;
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::HeaderValue;
@@ -685,7 +686,8 @@ fn plain(value: &AttributeValue) -> Value {
 
 async fn sdk(account: &str, origin: &str) -> SdkConfig {
     let credentials = Credentials::new(account, "x", None, None, "story");
-    let http = aws_smithy_http_client::Builder::new().build_http();
+    let connector = ecr_scan_verifier::aws::connector::connector();
+    let http = http_client_fn(move |_, _| connector.clone());
     let loading = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(REGION)).credentials_provider(credentials);
     loading.http_client(http).endpoint_url(origin).load().await
 }
