@@ -20,6 +20,7 @@
 //! [`ENOUGH`] steps, and says so.
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod names;
 mod parking;
 mod properties;
