@@ -448,6 +448,20 @@ fn findings_that_change_while_nobody_seems_to_deploy_the_image_are_looked_at_onc
 }
 
 #[test]
+fn findings_that_change_under_our_hands_are_looked_at_once_more_as_well() {
+    let mut world = World { alerting: alerting(AlertOptions::default()), ..World::default() };
+    world.now += 100;
+    // Others write the image's first row, by which it may be let through, when we have read that there is none.
+    world.before.push(("WriteHead", |world| {
+        world.scans("app", [complete(world.registry, world.now - 50, &[])]);
+        world.scan_with("app", Hints { must_look: true, ..Hints::default() });
+    }));
+    world.scans("app", [complete(world.registry, world.now - 10, &[xz()])]);
+    world.scan_ends("app");
+    assert_eq!(world.announce_again.last(), Some(&SignedDuration::from_secs(90)), "a deployment may be on its way into the record");
+}
+
+#[test]
 fn decisions_that_somebody_should_know_of_are_told_once() {
     let is_told = |world: &mut World| {
         for request_id in std::mem::take(&mut world.notices) {
