@@ -14,7 +14,7 @@ use crate::parking::{Parking, at_least};
 use crate::properties::PASSES;
 use crate::seeds::Seed;
 use crate::setting::*;
-use crate::world::{Effect, Process, Seen, World};
+use crate::world::{Effect, Seen, World};
 use crate::{BAD, CLEAN, breaks, dying, either, holds, left};
 
 /// The pipeline, with the bus beside it, and a gate's own topic.
@@ -109,15 +109,23 @@ impl World {
     pub fn publish(&mut self, parking: &Parking, audience: usize, message: u32) {
         let heard = self.telling.of(audience, message);
         heard.heard += 1;
-        let (has_come, is_over) = (heard.came > 0, heard.crossed_out >= heard.came);
-        self.broken.told_again |= is_over;
-        self.broken.made_up |= !has_come;
+        let Heard { came, crossed_out, heard, .. } = *heard;
+        self.broken.made_up |= came == 0;
+        // Where a lease ran out, whoever had it may still send.
+        self.broken.told_again |= crossed_out >= came && self.left.slow == parking.setting.left.slow;
+        self.broken.told_twice |= parking.has_gone_well(self) && (heard > came || parking.names_too_often(self, audience));
         match parking.what_it_says(message) {
             Says::Findings(named) => {
                 self.telling.believed[audience] |= named;
                 self.broken.made_up |= named & !parking.listed_so_far(self) != 0;
             }
-            Says::Cleared => self.telling.believed[audience] &= BLOCKED,
+            Says::Cleared => {
+                self.telling.believed[audience] &= BLOCKED;
+                let heard: u8 = parking.heard(self, audience).filter(|(says, _)| *says == Says::Cleared).map(|(_, heard)| heard.heard).sum();
+                let went = parking.went(self);
+                self.broken.made_up |= went == 0;
+                self.broken.told_twice |= parking.has_gone_well(self) && heard > went;
+            }
             Says::Verdict { blocked: true } => self.telling.believed[audience] |= BLOCKED,
             Says::Verdict { blocked: false } => self.telling.believed[audience] &= !BLOCKED,
         }
@@ -145,6 +153,7 @@ impl Parking {
         match self.setting.seed {
             Some(Seed::NoLease) => announced.lease_until = None,
             Some(Seed::DropsOutbox) => announced.outbox.clear(),
+            Some(Seed::OlderRow) => announced.head_version = 0,
             _ => {}
         }
         announced
@@ -196,6 +205,11 @@ impl Parking {
         listed.windows(2).map(|pair| u8::from(pair == [false, true])).sum()
     }
 
+    /// How often everything that blocked was gone.
+    fn went(&self, world: &World) -> u8 {
+        self.lists(world).zip(self.lists(world).skip(1)).map(|pair| u8::from(pair.0 != 0 && pair.1 == 0)).sum()
+    }
+
     fn is_deployed(&self, world: &World) -> bool {
         !self.setting.lives.is_empty() || world.rows.iter().any(|rows| rows[0].is_some_and(|row| row.is_admitted))
     }
@@ -204,10 +218,14 @@ impl Parking {
         world.left.faults == self.setting.left.faults && world.left.slow == self.setting.left.slow
     }
 
-    fn named<'a>(&'a self, world: &'a World, audience: usize) -> impl Iterator<Item = (u8, Heard)> + 'a {
+    fn heard<'a>(&'a self, world: &'a World, audience: usize) -> impl Iterator<Item = (Says, Heard)> + 'a {
         let heard = world.telling.heard.iter().filter(move |heard| heard.audience == audience && heard.heard > 0);
-        heard.filter_map(|heard| match self.what_it_says(heard.message) {
-            Says::Findings(named) => Some((named, *heard)),
+        heard.map(|heard| (self.what_it_says(heard.message), *heard))
+    }
+
+    fn named<'a>(&'a self, world: &'a World, audience: usize) -> impl Iterator<Item = (u8, Heard)> + 'a {
+        self.heard(world, audience).filter_map(|(says, heard)| match says {
+            Says::Findings(named) => Some((named, heard)),
             _ => None,
         })
     }
@@ -230,15 +248,11 @@ impl Parking {
         })
     }
 
-    fn is_told_once(&self, world: &World) -> bool {
-        let once_each = || world.telling.heard.iter().all(|heard| heard.heard <= heard.came);
-        let names_once = |audience: usize| {
-            (0..OBJECTED.len()).map(|n| 1 << n).all(|finding| {
-                let named: u8 = self.named(world, audience).filter(|(named, _)| named & finding != 0).map(|(_, heard)| heard.heard).sum();
-                named <= self.came(world, finding)
-            })
-        };
-        !self.has_gone_well(world) || once_each() && (0..AUDIENCES).all(names_once)
+    fn names_too_often(&self, world: &World, audience: usize) -> bool {
+        (0..OBJECTED.len()).map(|n| 1 << n).any(|finding| {
+            let named: u8 = self.named(world, audience).filter(|(named, _)| named & finding != 0).map(|(_, heard)| heard.heard).sum();
+            named > self.came(world, finding)
+        })
     }
 
     fn has_the_last_list(&self, world: &World) -> bool {
@@ -261,11 +275,10 @@ impl Parking {
             always(TOLD, |parking, world| !parking.is_quiet(world) || parking.all_is_told(world)),
             always(LAST_WORD, |parking, world| !parking.is_quiet(world) || parking.last_word_is_true(world)),
             always(EMPTY, |parking, world| !parking.is_quiet(world) || world.telling.records.iter().flatten().all(|told| parking.outbox(*told).is_empty())),
-            always(ONCE, |parking, world| parking.is_told_once(world)),
+            always(ONCE, |_, world| !world.broken.told_twice),
             always(HEARD_FIRST, |_, world| !world.broken.unsent),
             always(ARISEN, |_, world| !world.broken.made_up),
-            // Where a lease ran out, whoever had it may still send.
-            always(NOT_AGAIN, |parking, world| !world.broken.told_again || world.left.slow != parking.setting.left.slow),
+            always(NOT_AGAIN, |_, world| !world.broken.told_again),
             always(LAST_LIST, |parking, world| !parking.is_quiet(world) || parking.has_the_last_list(world)),
         ]
     }
@@ -281,7 +294,8 @@ impl Parking {
 
 /// Whether a lease may be taken as soon as this has been done.
 pub fn is_about_telling(effect: &Effect) -> bool {
-    matches!(effect, Effect::ReadTold(_) | Effect::WriteTold { .. } | Effect::Publish { .. } | Effect::AnnounceAgain { .. } | Effect::ReadFacts { .. })
+    use Effect::{AnnounceAgain, Publish, ReadFacts, ReadHeads, ReadTold, WriteTold};
+    matches!(effect, ReadTold(_) | WriteTold { .. } | Publish { .. } | AnnounceAgain { .. } | ReadFacts { .. } | ReadHeads(_))
 }
 
 const WORSE: Word = Word::Lists(&[CRITICAL, CRITICAL_TOO]);
@@ -310,44 +324,95 @@ fn news_that_come_twice_late_or_not_at_all_are_told_once() {
 
 #[test]
 fn what_comes_and_goes_is_told_and_cleared_as_often() {
-    let setting = sometimes(either(left(0, 0, 0, 0), left(0, 1, 1, 0)), &[IS_TOLD, IS_CLEARED]);
+    let setting = sometimes(either(left(0, 1, 0, 0), left(1, 0, 1, 0)), &[IS_TOLD, IS_CLEARED]);
     holds(tells(setting, &[CLEAN, BAD, CLEAN, BAD]).lives(None));
 }
 
 #[test]
 fn whoever_fails_or_dies_over_an_outbox_is_followed_by_another() {
-    let setting = sometimes(either(left(1, 0, 0, 0), left(2, 0, 1, 0)), &[IS_TOLD, IS_TOLD_TWICE]);
+    let setting = sometimes(either(left(1, 0, 0, 0), left(2, 1, 1, 0)), &[IS_TOLD, IS_TOLD_TWICE]);
     holds(tells(setting, &[CLEAN, BAD, WORSE]).lives(None));
 }
 
 #[test]
 fn what_blocks_and_is_cleared_is_told_whoever_dies() {
-    let setting = sometimes(dying(left(1, 0, 0, 0), left(2, 1, 0, 0)), &[IS_TOLD, IS_CLEARED]);
+    let setting = sometimes(dying(left(2, 0, 0, 0), left(2, 1, 0, 0)), &[IS_TOLD, IS_CLEARED]);
     holds(tells(setting, &[CLEAN, BAD, CLEAN]).lives(None));
 }
 
 #[test]
 fn a_lease_that_runs_out_loses_nothing() {
-    let setting = sometimes(either(left(0, 0, 0, 1), left(1, 0, 0, 1)), &[IS_TOLD, IS_TOLD_TWICE]);
+    let setting = sometimes(dying(left(0, 0, 0, 1), left(1, 0, 0, 1)), &[IS_TOLD, IS_TOLD_TWICE]);
     holds(tells(setting, &[CLEAN, BAD, WORSE]).lives(None));
 }
 
 #[test]
 fn the_bus_hears_of_it_although_the_topic_does_not() {
     let setting = sometimes(either(left(1, 0, 0, 0), left(2, 0, 0, 0)), &[IS_TOLD]);
-    holds(on_a_bus(tells(setting, &[CLEAN, BAD]).lives(None)));
+    holds(on_a_bus(tells(setting, &[CLEAN, BAD, WORSE]).lives(None)));
 }
 
 #[test]
 fn a_gates_own_topic_hears_of_it_although_the_pipelines_does_not() {
-    let setting = sometimes(either(left(1, 0, 0, 0), left(2, 0, 0, 0)), &[IS_TOLD]);
-    holds(tells(setting, &[CLEAN, BAD]).lives(Some(GATES)));
+    let setting = sometimes(dying(left(1, 0, 0, 0), left(1, 0, 0, 0)), &[IS_TOLD]);
+    holds(tells(setting, &[CLEAN, BAD, WORSE]).lives(Some(GATES)));
 }
 
 #[test]
 fn a_deployment_that_meets_a_new_finding_is_told_of() {
     let setting = sometimes(either(left(0, 0, 0, 0), left(1, 0, 0, 0)), &[IS_TOLD, PASSES]);
-    holds(tells(setting, &[CLEAN, BAD]).asks(Create, 0, 0));
+    holds(Setting { sweep: Some(SWEEP), ..tells(setting, &[Word::Running, CLEAN, BAD]) }.asks(Create, 0, 5));
 }
 
-// The seeds. Each setting holds without its seed.
+// The seeds. Without them the settings above hold.
+
+fn wrong(seed: Seed, left: Left, words: &[Word]) -> Setting {
+    tells(Setting { seed: Some(seed), left, ..Setting::default() }, words).lives(None)
+}
+
+#[test]
+fn what_is_crossed_out_first_is_not_told() {
+    breaks(wrong(Seed::CrossesOutFirst, left(1, 0, 0, 0), &[CLEAN, BAD]), TOLD);
+    breaks(wrong(Seed::CrossesOutFirst, left(0, 0, 0, 0), &[CLEAN, BAD]), HEARD_FIRST);
+}
+
+#[test]
+fn two_who_send_without_a_lease_tell_the_same() {
+    breaks(wrong(Seed::NoLease, left(0, 0, 0, 0), &[CLEAN, BAD, WORSE]), ONCE);
+}
+
+#[test]
+fn what_is_crossed_out_by_its_place_may_be_something_else() {
+    breaks(wrong(Seed::ByPosition, left(0, 0, 0, 1), &[CLEAN, BAD, WORSE]), HEARD_FIRST);
+}
+
+#[test]
+fn an_outbox_that_is_not_taken_over_is_lost() {
+    breaks(wrong(Seed::DropsOutbox, left(0, 0, 0, 0), &[CLEAN, BAD, WORSE]), HEARD_FIRST);
+    breaks(wrong(Seed::DropsOutbox, left(1, 0, 0, 0), &[CLEAN, BAD]), EMPTY);
+    breaks(wrong(Seed::DropsOutbox, left(1, 0, 0, 0), &[CLEAN, BAD]), TOLD);
+}
+
+#[test]
+fn a_record_that_is_written_over_another_loses_it() {
+    breaks(wrong(Seed::Overwrites, left(0, 0, 0, 0), &[CLEAN, BAD, WORSE]), HEARD_FIRST);
+    breaks(wrong(Seed::Overwrites, left(0, 0, 0, 0), &[CLEAN, BAD, WORSE]), ONCE);
+}
+
+#[test]
+fn who_compares_with_an_older_row_tells_it_again_or_takes_it_back() {
+    breaks(wrong(Seed::OlderRow, left(0, 0, 0, 0), &[CLEAN, BAD, WORSE]), ONCE);
+    breaks(wrong(Seed::OlderRow, left(0, 0, 0, 0), &[Word::Running, CLEAN, BAD]), ARISEN);
+}
+
+#[test]
+fn nobody_is_told_of_a_deployment_that_meets_a_new_finding_unless_somebody_comes() {
+    let setting = tells(Setting { seed: Some(Seed::NobodyComes), ..Setting::default() }, &[Word::Running, CLEAN, BAD]);
+    breaks(Setting { sweep: Some(SWEEP), ..setting }.asks(Create, 0, 5), TOLD);
+}
+
+#[test]
+fn what_is_lost_is_told_by_the_walk_alone() {
+    let setting = Setting { left: left(0, 1, 0, 0), walks: false, ..Setting::default() };
+    breaks(tells(setting, &[CLEAN, BAD]).lives(None), TOLD);
+}

@@ -1,7 +1,7 @@
-//! Six ways to get it wrong, put around the machines that ship or into the tables of the model. Each has to be found; the last
-//! two once shipped, and were.
+//! Ways to get it wrong, put around the machines that ship or into the tables of the model. Each has to be found; some once
+//! shipped, and were.
 
-use ecr_scan_verifier::domain::alert::Announced;
+use ecr_scan_verifier::domain::alert::{Announced, Notice};
 use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Saw};
 use jiff::Timestamp;
 
@@ -15,9 +15,9 @@ pub enum Seed {
     TimerLast,
     /// Nobody takes over from a claimer that died.
     EndlessLease,
-    /// A decision replaces the rows that it has read, whatever was let through since.
+    /// A decision replaces the rows that it has read, whatever was let through since. This once shipped, and was found.
     RowsOfThen,
-    /// A Delete closes every row that it finds, also those of a request that is newer.
+    /// A Delete closes every row that it finds, also those of a request that is newer. So did this.
     ClosesAll,
     /// A notice is crossed out, then sent.
     CrossesOutFirst,
@@ -29,6 +29,8 @@ pub enum Seed {
     DropsOutbox,
     /// A record is written whatever others have written since it was read.
     Overwrites,
+    /// What people were told is compared with whatever row somebody has in hand. This once shipped, and was found.
+    OlderRow,
     /// Nobody is called for the moment in which a lease ends, or a deployment has been recorded.
     NobodyComes,
 }
@@ -193,7 +195,7 @@ impl<P: Protocol> Protocol for ByPosition<P> {
         match &effect {
             Do::WriteAnnounced { announced, .. } => self.writing = Some((**announced).clone()),
             Do::Publish { message, .. } | Do::PublishOwn { message, .. } | Do::PutEvent { message } => {
-                let is_it = |notice: &&ecr_scan_verifier::domain::alert::Notice| notice.message == *message && !self.sent.contains(&notice.id);
+                let is_it = |notice: &&Notice| notice.message == *message && !self.sent.contains(&notice.id);
                 self.sending = self.record.outbox.iter().find(is_it).map(|notice| notice.id.clone());
             }
             _ => {}

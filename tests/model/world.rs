@@ -124,6 +124,8 @@ pub struct Broken {
     pub made_up: bool,
     /// Somebody has heard what was crossed out.
     pub told_again: bool,
+    /// Somebody has heard the same twice, and nobody has failed.
+    pub told_twice: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
