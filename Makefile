@@ -49,7 +49,7 @@ test-rules: ## the pure part, without the SDK: events, judging, messages, laws, 
 test-signatures: ## signatures alone, each case with what was expected and what came; SIGNATURE_VECTORS=FOLDER for public ones
 	cargo test --no-default-features --locked --test signatures
 
-model-deep: ## the parking protocol with more going wrong at once; takes a while
+model-deep: ## the parking protocol and the outboxes with more going wrong at once; takes a while
 	$(STEP) model-deep env MODEL=deep cargo test --release --no-default-features --locked --test model
 
 fuzz: ## bytes made up for every parser (docs/fuzzing.md), needs nightly and cargo-fuzz; SECONDS=120 each, TARGET=policy for one alone

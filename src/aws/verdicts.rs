@@ -193,6 +193,7 @@ impl Verdicts {
             told: keys("findings"),
             warned: keys("warned"),
             weighed: told.weighed,
+            head_version: told.head_version,
             verdict: told.verdict,
             unscanned: told.unscanned,
             told_at: told.told_at,
@@ -241,8 +242,8 @@ impl Verdicts {
         announced: &Announced,
         now: Timestamp,
     ) -> Result<bool, Why> {
-        let Announced { version, told, warned, weighed, verdict, unscanned, told_at, comes_again_at, outbox, lease_until } = announced.clone();
-        let state = Told { version, weighed, verdict, unscanned, told_at, comes_again_at, outbox, lease_until };
+        let Announced { version, told, warned, weighed, head_version, verdict, unscanned, told_at, comes_again_at, outbox, lease_until } = announced.clone();
+        let state = Told { version, weighed, head_version, verdict, unscanned, told_at, comes_again_at, outbox, lease_until };
         let mut item = key(digest, told_item(repository, audience));
         item.insert("told".into(), AttributeValue::S(serde_json::to_string(&state).expect("texts are JSON")));
         item.insert("told_version".into(), AttributeValue::N(version.to_string()));
@@ -495,6 +496,8 @@ fn keys(bytes: &[u8]) -> BTreeSet<Key> {
 struct Told {
     version: u64,
     weighed: Option<Weighed>,
+    #[serde(default)]
+    head_version: u64,
     verdict: Option<String>,
     unscanned: Option<String>,
     told_at: Option<Timestamp>,

@@ -268,6 +268,9 @@ pub struct Announced {
     /// The exemptions whose end it was warned of.
     pub warned: BTreeSet<Key>,
     pub weighed: Option<Weighed>,
+    /// The version of the image's row that was compared last. Who comes with an older one reads it again: he was slow, and what he
+    /// has in hand is not true any more.
+    pub head_version: u64,
     /// The last verdict that the bus heard.
     pub verdict: Option<String>,
     /// The last state that kept the image from being scanned.
@@ -441,6 +444,7 @@ pub fn weigh(scene: &Scene<'_>, audience: &Audience, announced: &Announced, fact
         }
     }
     next.weighed = Some(scene.weighed(audience, until));
+    next.head_version = scene.head.version;
     Weighing { announced: next, come_again }
 }
 

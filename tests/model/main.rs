@@ -1,4 +1,4 @@
-//! The parking protocol, checked in every order of events.
+//! The parking protocol and the outboxes, checked in every order of events.
 //!
 //! The machines here are the ones that ship (`domain::protocol`), driven one effect at a time, several at once, in a world
 //! whose tables have the conditions of the real ones. Messages are lost, doubled and late; functions die before and after
@@ -10,7 +10,8 @@
 //! - [`parking`]: the machines, and their effects in numbers ([`names`]).
 //! - [`steps`]: which steps a world can take.
 //! - [`properties`]: the promises.
-//! - [`seeds`]: six known ways to get it wrong. The checker has to find each.
+//! - [`alerts`]: who is told of what: the outboxes, and what people hear.
+//! - [`seeds`]: known ways to get it wrong. The checker has to find each.
 //!
 //! *What is not in it*: several messages about one image in one batch (they become one reading), an index `open-by-due` that
 //! is behind its table (the sweep would come a minute later), findings of many pages, and more than [`setting::IMAGES`]
@@ -20,6 +21,7 @@
 //! [`ENOUGH`] steps, and says so.
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod names;
 mod parking;
 mod properties;

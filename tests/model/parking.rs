@@ -3,7 +3,9 @@
 //! A state holds a machine's number; what the machine does next is asked of the machine itself, once for every outcome and
 //! moment, and then remembered. So is the translation between its effects, which are made of texts, and the model's.
 
+use ecr_scan_verifier::domain::alert::{Announced, Audience};
 use ecr_scan_verifier::domain::head::Head;
+use ecr_scan_verifier::domain::outputs::Message;
 use ecr_scan_verifier::domain::plan::Started;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::deploy::Deploy;
@@ -16,8 +18,9 @@ use ecr_scan_verifier::domain::signature::key::KeyId;
 use ecr_scan_verifier::domain::signature::verdict::{By, Format, Reason, Refused, Verdict, Verified};
 use jiff::SignedDuration;
 
+use crate::alerts::{Outbox, Says};
 use crate::names::{Memory, Names};
-use crate::seeds::{LooksFirst, Seed, TimerLast};
+use crate::seeds::{ByPosition, CrossesOutFirst, LooksFirst, Seed, TimerLast};
 use crate::setting::{Asked, IMAGES, Second, Setting, at, home, repository, second};
 use crate::world::{Decision, Effect, Item, Row, Seen, Stage, What, lets_through};
 
@@ -32,6 +35,8 @@ enum Machine {
     Wake(Box<Wake>),
     LooksFirst(Box<LooksFirst<Deploy>>),
     TimerLast(Box<TimerLast<Wake>>),
+    CrossesOutFirst(Box<CrossesOutFirst<Scan>>),
+    ByPosition(Box<ByPosition<Scan>>),
 }
 
 impl Protocol for Machine {
@@ -42,6 +47,8 @@ impl Protocol for Machine {
             Self::Wake(machine) => machine.next(saw, now),
             Self::LooksFirst(machine) => machine.next(saw, now),
             Self::TimerLast(machine) => machine.next(saw, now),
+            Self::CrossesOutFirst(machine) => machine.next(saw, now),
+            Self::ByPosition(machine) => machine.next(saw, now),
         }
     }
 }
@@ -69,8 +76,14 @@ pub struct Parking {
     pub data: Names<Data>,
     pub decisions: Names<Decision>,
     pub running: Names<Running>,
-    starts: Memory<(What, Second), Next>,
-    goes_on: Memory<(u32, Seen, Second), Next>,
+    pub told: Names<Announced>,
+    pub messages: Names<Message>,
+    pub outboxes: Names<Outbox>,
+    starts: Memory<(What, bool, Second), Next>,
+    goes_on: Memory<(u32, Seen, Second, u8), Next>,
+    pub outbox_of: Memory<u32, u32>,
+    pub lease_of: Memory<u32, Option<Second>>,
+    pub says: Memory<u32, Says>,
     passing: Memory<(usize, u32), u16>,
     refers: Memory<u32, Option<u32>>,
     pub kinds: Memory<u32, &'static str>,
@@ -87,8 +100,14 @@ impl Parking {
             data: Names::default(),
             decisions: Names::default(),
             running: Names::default(),
+            told: Names::default(),
+            messages: Names::default(),
+            outboxes: Names::default(),
             starts: Memory::default(),
             goes_on: Memory::default(),
+            outbox_of: Memory::default(),
+            lease_of: Memory::default(),
+            says: Memory::default(),
             passing: Memory::default(),
             refers: Memory::default(),
             kinds: Memory::default(),
@@ -104,10 +123,19 @@ impl Parking {
         self.refers.recall(head, |head| self.heads.of(*head).result.as_ref().map(|result| self.facts_named(result.facts.as_str())))
     }
 
-    fn machine(&self, what: What) -> Machine {
+    fn machine(&self, what: What, is_said_again: bool) -> Machine {
         let asked = |request: usize| &self.setting.asked[request];
-        let scan =
-            |image: usize, hints| Machine::Scan(Box::new(Scan::new(repository(), self.setting.images[image].digest.clone(), hints, Policy::default(), home())));
+        let scan = |image: usize, hints: Hints| {
+            // As `handlers::scan` does: whoever had it before may have died before anybody was told.
+            let hints = Hints { must_look: hints.must_look || is_said_again && !hints.signed, ..hints };
+            let scan = Scan::new(repository(), self.setting.images[image].digest.clone(), hints, Policy::default(), home());
+            let scan = scan.telling(self.setting.alerting.clone().unwrap_or_default());
+            match self.setting.seed {
+                Some(Seed::CrossesOutFirst) => Machine::CrossesOutFirst(Box::new(CrossesOutFirst::new(scan))),
+                Some(Seed::ByPosition) => Machine::ByPosition(Box::new(ByPosition::new(scan))),
+                _ => Machine::Scan(Box::new(scan)),
+            }
+        };
         let wake = |request: usize, by| Wake::new(asked(request).request.request_id.clone(), by, home(), Policy::default());
         match what {
             What::Request(n) => {
@@ -131,6 +159,7 @@ impl Parking {
             }
             What::LookAgain { image, n, for_a_request } => scan(image, Hints { looked_again: n, must_look: true, for_a_request, ..Hints::default() }),
             What::Signed(image) => scan(image, Hints { signed: true, can_wait: true, looked_again: u32::MAX, ..Hints::default() }),
+            What::Announce(image) => scan(image, Hints { announce: true, can_wait: true, looked_again: u32::MAX, ..Hints::default() }),
             What::Timer(request, n) => {
                 let wake = wake(request, WokenBy::Timer(n));
                 if self.setting.seed == Some(Seed::TimerLast) { Machine::TimerLast(Box::new(TimerLast::new(wake))) } else { Machine::Wake(Box::new(wake)) }
@@ -140,22 +169,24 @@ impl Parking {
     }
 
     /// What a function does first that this is delivered to.
-    pub fn start(&self, what: What, now: Second) -> Next {
-        self.starts.recall((what, now), |(what, now)| self.drive(self.machine(*what), Saw::Start, *now))
+    pub fn start(&self, what: What, is_said_again: bool, now: Second) -> Next {
+        self.starts.recall((what, is_said_again, now), |(what, is_said_again, now)| self.drive(self.machine(*what, *is_said_again), Saw::Start, *now, 0))
     }
 
     /// What it does when its effect has come to this.
-    pub fn go_on(&self, runs: u32, seen: Seen, now: Second) -> Next {
-        self.goes_on.recall((runs, seen, now), |(runs, seen, now)| {
+    pub fn go_on(&self, runs: u32, seen: Seen, now: Second, turn: u8) -> Next {
+        self.goes_on.recall((runs, seen, now, turn), |(runs, seen, now, turn)| {
             let running = self.running.of(*runs);
-            self.drive(running.machine.clone(), self.saw(seen, *now), *now)
+            self.drive(running.machine.clone(), self.saw(seen, *now), *now, *turn)
         })
     }
 
     /// On to the next effect whose outcome depends on the world.
-    fn drive(&self, mut machine: Machine, mut saw: Saw, now: Second) -> Next {
+    fn drive(&self, mut machine: Machine, mut saw: Saw, now: Second, turn: u8) -> Next {
+        let moment = at(now) + SignedDuration::from_micros(turn.into());
+        let is_heard = self.setting.alerting.is_some();
         loop {
-            let effect = match machine.next(saw, at(now)) {
+            let effect = match machine.next(saw, moment) {
                 Do::Finish(Outcome::Done(_) | Outcome::Checked(_)) => return Next::Done,
                 Do::Finish(Outcome::Redeliver(why)) => return Next::Redeliver { surprised: why.text != FAULT },
                 Do::ResolveImage { image, .. } => {
@@ -188,17 +219,21 @@ impl Parking {
                     saw = Saw::Started(Started::Already);
                     continue;
                 }
-                Do::ReadDeployed { .. } if !self.setting.needs_findings() => {
-                    saw = Saw::Deployed(Vec::new());
+                Do::ReadDeployed { .. } if !self.setting.lives.is_empty() || !self.setting.needs_findings() && !is_heard => {
+                    saw = Saw::Deployed(self.setting.lives.clone());
                     continue;
                 }
                 // A look after an answer is for whoever is to be told. Who waits has a look of his own coming, and his timers.
-                Do::LookAgain { n: 0, request_id: None, .. } => {
+                Do::LookAgain { n: 0, request_id: None, .. } if !is_heard => {
                     saw = Saw::Done;
                     continue;
                 }
-                // By what findings are found, and who is told of them, decides nothing.
-                Do::Index { .. } | Do::AnnounceAgain { .. } => {
+                Do::AnnounceAgain { .. } if !is_heard => {
+                    saw = Saw::Done;
+                    continue;
+                }
+                // By what findings are found decides nothing.
+                Do::Index { .. } => {
                     saw = Saw::Done;
                     continue;
                 }
@@ -260,6 +295,18 @@ impl Parking {
             }
             Do::SendTimer { request_id, n, after } => Effect::SendTimer { request: request(&request_id), n, after: seconds(after) },
             Do::AdvanceTimer { request_id, to } => Effect::AdvanceTimer { request: request(&request_id), to },
+            Do::ReadAnnounced { audience, .. } => Effect::ReadTold(setting.audience_of(&audience)),
+            Do::WriteAnnounced { audience, expect, announced, .. } => {
+                Effect::WriteTold { audience: setting.audience_of(&audience), expect, told: self.told.name(*announced) }
+            }
+            Do::PublishOwn { message, .. } | Do::PutEvent { message } => Effect::Publish { audience: 0, message: self.messages.name(message) },
+            Do::Publish { message, topic_arn, .. } => {
+                let is_its = |audience: &Audience| matches!(audience, Audience::Topic { arn, .. } if *arn == topic_arn);
+                let audience = setting.audiences().iter().position(is_its).expect("nobody else's topic");
+                Effect::Publish { audience, message: self.messages.name(message) }
+            }
+            // As `aws::queue`: never too early.
+            Do::AnnounceAgain { digest, after, .. } => Effect::AnnounceAgain { image: setting.image_of(&digest), after: at_least(after) },
             effect => unreachable!("answered at once: {effect:?}"),
         }
     }
@@ -307,6 +354,7 @@ impl Parking {
                 pushed_at: None,
                 read_at: at(now),
             }),
+            Seen::Told(told) => Saw::Announced(Box::new(self.told_as_read(*told))),
             Seen::Signed(true) => {
                 let by = By::Key(KeyId("the key".into()));
                 let verified = Verified { signer: "Cosign".into(), by, format: Format::CosignBundle, signed_at: None, expires_at: None };
@@ -359,4 +407,9 @@ impl Parking {
             Stage::Answered => request::Stage::Answered,
         }
     }
+}
+
+/// In whole seconds, never too short.
+pub fn at_least(after: SignedDuration) -> Second {
+    Second::try_from(after.as_secs() + i64::from(after.subsec_nanos() > 0)).expect("not so long")
 }

@@ -3,6 +3,7 @@
 use ecr_scan_verifier::domain::request::RequestKind;
 use stateright::Property;
 
+use crate::alerts::{IS_CLEARED, IS_TOLD, IS_TOLD_TWICE};
 use crate::parking::Parking;
 use crate::setting::{Asked, RESOURCES};
 use crate::steps::THE_END;
@@ -45,6 +46,7 @@ impl Parking {
             always(FACTS_KEPT, |parking, world| parking.keeps_facts(world)),
             always(NO_SURPRISE, |_, world| !world.broken.surprised),
         ];
+        promises.extend(self.promises_to_tell());
         promises.extend(self.setting.sometimes.iter().map(|kind| match *kind {
             PASSES => Property::sometimes(PASSES, |parking: &Self, world| parking.has_answered(world, PASSES)),
             BLOCKS => Property::sometimes(BLOCKS, |parking: &Self, world| parking.has_answered(world, BLOCKS)),
@@ -53,13 +55,16 @@ impl Parking {
             UNSIGNED => Property::sometimes(UNSIGNED, |parking: &Self, world| parking.has_answered(world, UNSIGNED)),
             GIVEN_UP => Property::sometimes(GIVEN_UP, |parking: &Self, world| parking.has_answered(world, GIVEN_UP)),
             DELETED => Property::sometimes(DELETED, |parking: &Self, world| parking.has_answered(world, DELETED)),
+            IS_TOLD => Property::sometimes(IS_TOLD, |parking: &Self, world| parking.has_heard(world, IS_TOLD)),
+            IS_TOLD_TWICE => Property::sometimes(IS_TOLD_TWICE, |parking: &Self, world| parking.has_heard(world, IS_TOLD_TWICE)),
+            IS_CLEARED => Property::sometimes(IS_CLEARED, |parking: &Self, world| parking.has_heard(world, IS_CLEARED)),
             other => unreachable!("{other}"),
         }));
         promises
     }
 
     /// Nothing is under way, nobody is at work, and nothing will start by itself.
-    fn is_quiet(&self, world: &World) -> bool {
+    pub fn is_quiet(&self, world: &World) -> bool {
         let has_said_all = || self.setting.images.iter().zip(&world.scanner).all(|(image, scanner)| usize::from(scanner.stage) + 1 == image.script.len());
         let is_all_signed = || self.setting.images.iter().enumerate().all(|(n, image)| !image.is_to_be_signed || world.is_signed(n));
         let is_over = world.now >= THE_END;

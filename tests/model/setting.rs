@@ -1,7 +1,7 @@
 //! What a world starts with: who asks for what and when, what the scanner says one word after the other, and how much may go
 //! wrong.
 
-use ecr_scan_verifier::domain::alert::Live;
+use ecr_scan_verifier::domain::alert::{self, Alerting, Audience, Live};
 use ecr_scan_verifier::domain::finding::{Counts, Finding};
 use ecr_scan_verifier::domain::head::{Child, Counted, EventCounts};
 use ecr_scan_verifier::domain::image::{ImageDigest, ImageRef, Repository};
@@ -10,7 +10,7 @@ use ecr_scan_verifier::domain::protocol::Resolved;
 use ecr_scan_verifier::domain::protocol::deploy::Home;
 use ecr_scan_verifier::domain::request::{AskedScan, Gate, Named, OnBlock, OnUnscanned, Request, RequestKind};
 use ecr_scan_verifier::domain::response_url::ResponseUrl;
-use ecr_scan_verifier::domain::scan::{Answered, Facts, Report, ScanSource};
+use ecr_scan_verifier::domain::scan::{Answered, Facts, FactsHash, Report, ScanSource};
 use ecr_scan_verifier::domain::signature::asked::{Asked as SignersAsked, AskedSigner, OnUnsigned};
 use ecr_scan_verifier::domain::signature::trust::Rule;
 use jiff::Timestamp;
@@ -47,6 +47,7 @@ pub fn repository() -> Repository {
 /// A finding of each severity that a setting needs.
 pub const LOW: (&str, &str) = ("CVE-1", "LOW");
 pub const CRITICAL: (&str, &str) = ("CVE-2", "CRITICAL");
+pub const CRITICAL_TOO: (&str, &str) = ("CVE-3", "CRITICAL");
 
 pub type Listed = &'static [(&'static str, &'static str)];
 
@@ -131,6 +132,12 @@ pub struct Setting {
     pub doubles: fn(&What) -> bool,
     /// Whether CloudFormation asks although somebody is at work.
     pub overlaps: bool,
+    /// Whom the pipeline tells; `None`: nobody.
+    pub alerting: Option<Alerting>,
+    /// Where the images live all along.
+    pub lives: Vec<Live>,
+    /// Whether a walk comes after what was lost, and has the image looked at.
+    pub walks: bool,
     pub seed: Option<Seed>,
     /// What has to happen in some run, or the setting shows less than it means to.
     pub sometimes: Vec<&'static str>,
@@ -152,6 +159,9 @@ impl Default for Setting {
             loses: |what| matches!(what, What::Event { .. }),
             doubles: |_| true,
             overlaps: true,
+            alerting: None,
+            lives: Vec::new(),
+            walks: true,
             seed: None,
             sometimes: Vec::new(),
         }
@@ -306,6 +316,37 @@ impl Setting {
             verdict: String::new(),
             judged: None,
         }
+    }
+
+    /// The image lives in a stack all along; with a topic of the gate's own, or without.
+    pub fn lives(mut self, topic: Option<&str>) -> Self {
+        let (stack_id, role) = ("arn:aws:cloudformation:eu-west-1:123456789012:stack/lives/1", "arn:aws:iam::123456789012:role/gate");
+        self.lives.push(Live {
+            stack_id: stack_id.into(),
+            logical_id: "Gate".into(),
+            of: self.images[0].digest.clone(),
+            image: String::new(),
+            since: String::new(),
+            policy: Some(strict()),
+            topic: topic.map(|arn| (arn.to_owned(), role.to_owned())),
+            verdict: String::new(),
+            judged: None,
+        });
+        self
+    }
+
+    pub fn facts(&self, listed: Listed) -> FactsHash {
+        Facts::new(self.registry, findings(listed)).hash().clone()
+    }
+
+    /// Who can be told, in the order of [`crate::alerts::Telling`].
+    pub fn audiences(&self) -> Vec<Audience> {
+        let lives: Vec<Live> = if self.lives.is_empty() { (0..self.asked.len()).map(|request| self.live(request)).collect() } else { self.lives.clone() };
+        self.alerting.as_ref().map_or_else(Vec::new, |alerting| alert::audiences(alerting, &Policy::default(), &lives))
+    }
+
+    pub fn audience_of(&self, id: &str) -> usize {
+        self.audiences().iter().position(|audience| audience.id() == id).expect("nobody else is told")
     }
 
     pub fn image_of(&self, digest: &ImageDigest) -> usize {

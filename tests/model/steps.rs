@@ -9,6 +9,7 @@
 
 use stateright::{Model, Property};
 
+use crate::alerts::is_about_telling;
 use crate::parking::{Next, Parking};
 use crate::setting::{Asked, Second, Word};
 use crate::world::{Effect, GRACE, Item, Message, Process, SWEEPS_EVERY, Scanner, Seen, Stage, What, World, describe};
@@ -20,6 +21,8 @@ const EXCUSED: Second = 60 + SWEEPS_EVERY;
 const LAMBDA_RETRIES_S: [Second; 2] = [60, 120];
 const SQS_RETRIES_S: [Second; 4] = [5, 15, 60, 240];
 const VISIBILITY_S: Second = 150;
+/// When the walk comes after news that were lost. It is a day at most; here it is as late as anything else may be.
+const WALKS_AFTER: Second = 1000;
 const RECEIVED_AT_MOST: u8 = 8;
 /// No setting takes nearly as long: a world that has not come to rest by then never will.
 pub const THE_END: Second = 3600;
@@ -69,7 +72,7 @@ impl Parking {
             };
             [asked.due, asked.due + GRACE, lease_until]
         };
-        let turns = self.setting.asked.iter().zip(&world.items).flat_map(of_request);
+        let turns = self.setting.asked.iter().zip(&world.items).flat_map(of_request).chain(self.leases_of_outboxes(world));
         turns.filter(|moment| *moment > world.now && *moment < Second::MAX)
     }
 
@@ -121,7 +124,8 @@ impl Parking {
             | Effect::ReadData { .. }
             | Effect::ReadRequest(_)
             | Effect::ReadWaiting(_)
-            | Effect::ReadOpen(_) => &[How::Fails],
+            | Effect::ReadOpen(_)
+            | Effect::ReadTold(_) => &[How::Fails],
             // Best effort, once the Delete is answered: what fails here is not tried again, and its rows stay.
             Effect::CloseDeployments { .. } => &[],
             Effect::MarkAnswered(_) => &[How::Fails, How::FailsAfterwards],
@@ -151,8 +155,9 @@ impl Parking {
         let Message { what, failed, .. } = world.messages.remove(place);
         let heads = world.heads.iter().enumerate();
         let justified = heads.filter_map(|(image, head)| head.map(|head| self.lets_through(image, head))).fold(0, |all, some| all | some);
-        let process = Process { of: what, failed, runs: 0, part: 0, justified };
-        let next = self.start(what, world.now);
+        let turn = (0..).find(|turn| world.running.iter().all(|process| process.turn != *turn)).filter(|_| self.setting.alerting.is_some());
+        let process = Process { of: what, failed, runs: 0, part: 0, turn: turn.unwrap_or_default(), justified };
+        let next = self.start(what, failed > 0, world.now);
         self.follow(world, process, next, How::Well);
     }
 
@@ -175,7 +180,8 @@ impl Parking {
             world.running.push(process);
             return (how == How::Well).then_some(());
         };
-        let next = self.go_on(process.runs, seen, world.now);
+        let turn = if is_about_telling(&running.effect) { process.turn } else { 0 };
+        let next = self.go_on(process.runs, seen, world.now, turn);
         if how == How::DiesAtTheEnd && next != Next::Done {
             return None;
         }
@@ -221,6 +227,8 @@ impl Parking {
             let more = match effect {
                 Effect::WriteHead { head, .. } => format!(" ({})", describe(&self.heads.of(*head))),
                 Effect::Record { record, .. } | Effect::Claim { record, .. } => format!(" ({})", self.decisions.of(*record).verdict),
+                Effect::Publish { message, .. } => format!(" ({})", self.message_of(*message)),
+                Effect::WriteTold { told, .. } => format!(" ({})", self.told_in_words(*told)),
                 Effect::Put { answer, .. } => format!(" ({})", self.kind_of(*answer)),
                 _ => String::new(),
             };
@@ -300,7 +308,10 @@ impl Model for Parking {
             }
             Action::Lose(place) => {
                 world.left.lost -= 1;
-                world.messages.remove(place);
+                let lost = world.messages.remove(place);
+                if let (What::Event { image, .. }, true) = (lost.what, self.setting.alerting.is_some() && self.setting.walks) {
+                    world.send(What::LookAgain { image, n: 0, for_a_request: false }, WALKS_AFTER);
+                }
             }
             Action::Double(place) => {
                 world.left.doubled -= 1;

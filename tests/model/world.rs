@@ -9,6 +9,7 @@ use ecr_scan_verifier::domain::head::{Head, Kind};
 use ecr_scan_verifier::domain::plan::is_for_sweep;
 use ecr_scan_verifier::domain::protocol::wake::lease;
 
+use crate::alerts::Telling;
 use crate::parking::Parking;
 use crate::seeds::Seed;
 use crate::setting::{FILLS_WITHIN, IMAGES, Left, REQUESTS, RESOURCES, Second, Word, at, second};
@@ -38,6 +39,8 @@ pub enum What {
     },
     /// Somebody has signed an image, and on-push has passed that on.
     Signed(usize),
+    /// Somebody may have to be told of an image.
+    Announce(usize),
     /// The sweep comes to this request.
     Sweep(usize),
 }
@@ -60,6 +63,8 @@ pub struct Process {
     pub runs: u32,
     /// How many calls of this effect have been made.
     pub part: u8,
+    /// No two that run at once have the same: no two of them read the same time, to the microsecond, when they take a lease.
+    pub turn: u8,
     /// Not seen by the machine: for which request (third bit by bit) which image's row let it through at some moment of this run.
     pub justified: u16,
 }
@@ -113,6 +118,14 @@ pub struct Broken {
     pub unsigned: bool,
     pub too_late: bool,
     pub surprised: bool,
+    /// Something was crossed out that nobody had heard.
+    pub unsent: bool,
+    /// Somebody has heard what has not arisen.
+    pub made_up: bool,
+    /// Somebody has heard what was crossed out.
+    pub told_again: bool,
+    /// Somebody has heard the same twice, and nobody has failed.
+    pub told_twice: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +149,7 @@ pub struct World {
     pub running: Vec<Process>,
     /// The first answer that CloudFormation got.
     pub sent: [Option<u32>; REQUESTS],
+    pub telling: Telling,
     pub broken: Broken,
     pub left: Left,
     /// By how much an answer may be late on account of what has gone wrong.
@@ -168,6 +182,10 @@ pub enum Effect {
     LookAgain { image: usize, n: u32, after: Second, for_a_request: bool },
     SendTimer { request: usize, n: u32, after: Second },
     AdvanceTimer { request: usize, to: u32 },
+    ReadTold(usize),
+    WriteTold { audience: usize, expect: u64, told: u32 },
+    Publish { audience: usize, message: u32 },
+    AnnounceAgain { image: usize, after: Second },
 }
 
 /// A decision, in numbers.
@@ -202,6 +220,7 @@ pub enum Seen {
     Data(Option<u32>),
     Request(usize, Option<Item>),
     Waiting(Vec<usize>),
+    Told(Option<u32>),
 }
 
 /// Which bit of [`Process::justified`] it is.
@@ -227,6 +246,7 @@ impl World {
             messages: first.map(|(n, asked)| Message { what: What::Request(n), from: asked.at, failed: 0 }).collect(),
             running: Vec::new(),
             sent: Default::default(),
+            telling: Telling::default(),
             broken: Broken::default(),
             left: setting.left,
             excused: 0,
@@ -238,6 +258,7 @@ impl World {
         self.messages.sort_unstable();
         self.running.sort_unstable();
         self.facts.sort_unstable();
+        self.telling.sort();
     }
 
     pub fn send(&mut self, what: What, after: Second) {
@@ -373,6 +394,18 @@ impl World {
                 }
                 _ => Seen::Lost,
             },
+            Effect::ReadTold(audience) => Seen::Told(self.telling.records[audience]),
+            Effect::WriteTold { audience, expect, told } => self.write_told(parking, audience, expect, told),
+            Effect::Publish { audience, message } => {
+                self.publish(parking, audience, message);
+                Seen::Done
+            }
+            Effect::AnnounceAgain { image, after } => {
+                if setting.seed != Some(Seed::NobodyComes) {
+                    self.send(What::Announce(image), after);
+                }
+                Seen::Done
+            }
         })
     }
 

@@ -214,6 +214,37 @@ fn two_who_bring_the_same_news_tell_of_it_once() {
 }
 
 #[test]
+fn who_comes_late_with_an_older_reading_tells_nothing_of_it() {
+    fn they_find(world: &mut World, findings: &[Finding]) {
+        drop(world.finds(findings));
+    }
+    type Meeting = (Vec<Finding>, fn(&mut World), Vec<NoticeKind>);
+    // Others read the image, and tell of it, when we have read it and not told of it yet.
+    let meetings: [Meeting; 3] = [
+        (vec![xz()], |world| they_find(world, &[xz(), glibc()]), vec![NoticeKind::BlockedNow]), // not once more what they have told
+        (vec![], |world| they_find(world, &[xz()]), vec![NoticeKind::BlockedNow]),              // and not that it is cleared
+        (vec![xz()], |world| they_find(world, &[]), vec![]),
+    ];
+    for (ours, theirs, told) in meetings {
+        let mut world = deployed();
+        world.finds(&[finding("CVE-1", "HIGH")]);
+        world.before.push(("ReadAnnounced", theirs));
+        world.finds(&ours);
+        assert_eq!(world.kinds(), told, "{ours:?}");
+    }
+}
+
+#[test]
+fn an_image_that_is_back_after_its_row_had_gone_is_told_of() {
+    let mut world = deployed();
+    (0..5).for_each(|_| drop(world.finds(&[])));
+    world.finds(&[finding("CVE-1", "HIGH")]);
+    world.heads.clear();
+    world.finds(&[xz()]);
+    assert_eq!(world.kinds(), [NoticeKind::BlockedNow], "the record is of a row with more versions");
+}
+
+#[test]
 fn whoever_dies_at_any_point_is_told_at_least_once() {
     let mut points = 0;
     for kill_at in 0.. {
@@ -414,6 +445,20 @@ fn findings_that_change_while_nobody_seems_to_deploy_the_image_are_looked_at_onc
     world.now += 90;
     world.announces();
     assert_eq!(world.kinds(), [NoticeKind::BlockedNow]);
+}
+
+#[test]
+fn findings_that_change_under_our_hands_are_looked_at_once_more_as_well() {
+    let mut world = World { alerting: alerting(AlertOptions::default()), ..World::default() };
+    world.now += 100;
+    // Others write the image's first row, by which it may be let through, when we have read that there is none.
+    world.before.push(("WriteHead", |world| {
+        world.scans("app", [complete(world.registry, world.now - 50, &[])]);
+        world.scan_with("app", Hints { must_look: true, ..Hints::default() });
+    }));
+    world.scans("app", [complete(world.registry, world.now - 10, &[xz()])]);
+    world.scan_ends("app");
+    assert_eq!(world.announce_again.last(), Some(&SignedDuration::from_secs(90)), "a deployment may be on its way into the record");
 }
 
 #[test]

@@ -29,6 +29,8 @@ const INDEXES: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Announce {
     head: Head,
+    /// The version for which it was read again.
+    read_for: u64,
     lives: Vec<Live>,
     alerting: Alerting,
     pipelines: Policy,
@@ -57,6 +59,7 @@ pub struct Announce {
 enum At {
     Between,
     Reading(Audience),
+    ReadingAgain(Audience, Announced),
     Facts(Audience, Announced),
     Judged(Audience, Announced),
     Indexes(Audience, Announced),
@@ -85,6 +88,7 @@ impl Announce {
         let facts = facts.filter(|facts| head.valid_result().is_some_and(|result| result.facts == *facts.hash())).map(Some);
         Self {
             head,
+            read_for: 0,
             lives,
             alerting,
             pipelines,
@@ -129,6 +133,13 @@ impl Announce {
     fn consider(&mut self, audience: Audience, announced: Announced, now: Timestamp) -> Next {
         if self.scene(now).is_weighed(&audience, &announced) {
             return self.send(audience, announced, now);
+        }
+        // Somebody was told by a newer row: by ours, they would be told again, or the contrary.
+        if announced.head_version > self.head.version.max(self.read_for) {
+            self.read_for = announced.head_version;
+            let effect = Do::ReadHeads { repository: self.head.repository.clone(), digests: vec![self.head.digest.clone()] };
+            self.at = At::ReadingAgain(audience, announced);
+            return Next::Do(effect);
         }
         if self.facts.is_none()
             && let Some(facts) = self.scene(now).needs_facts()
@@ -282,6 +293,12 @@ impl Announce {
     pub fn next(&mut self, saw: Saw, now: Timestamp) -> Next {
         match (std::mem::replace(&mut self.at, At::Between), saw) {
             (At::Reading(audience), Saw::Announced(announced)) => self.consider(audience, *announced, now),
+            (At::ReadingAgain(audience, announced), Saw::Heads(heads)) => {
+                if let Some(head) = heads.into_iter().flatten().next() {
+                    (self.head, self.facts, self.part_of) = (head, None, None);
+                }
+                self.consider(audience, announced, now)
+            }
             (At::Facts(audience, announced), Saw::Facts(facts)) => {
                 self.facts = Some(facts);
                 self.consider(audience, announced, now)

@@ -27,6 +27,8 @@ pub struct Remember {
     facts_are_gone: bool,
     /// The facts that we stored, and the version of the head for which we did.
     put: Option<(FactsHash, u64)>,
+    /// The facts that counted in the rows of others that came in our way.
+    met: Vec<FactsHash>,
     at: At,
 }
 
@@ -51,7 +53,18 @@ pub enum Next {
 impl Remember {
     /// `head` is the row as it was read; a stale one costs a conflict, nothing else.
     pub fn new(repository: &Repository, digest: &ImageDigest, head: Option<Head>, news: Vec<News>, policies: Vec<Policy>) -> Self {
-        Self { repository: repository.clone(), digest: digest.clone(), news, policies, head, conflicts: 0, facts_are_gone: false, put: None, at: At::Merging }
+        Self {
+            repository: repository.clone(),
+            digest: digest.clone(),
+            news,
+            policies,
+            head,
+            conflicts: 0,
+            facts_are_gone: false,
+            put: None,
+            met: Vec::new(),
+            at: At::Merging,
+        }
     }
 
     /// Has the findings stored although the row refers to the very same: somebody looked, and they are gone.
@@ -62,6 +75,10 @@ impl Remember {
 
     pub fn start(&mut self) -> Next {
         self.merge()
+    }
+
+    pub fn met(&self) -> &[FactsHash] {
+        &self.met
     }
 
     pub fn next(&mut self, saw: Saw) -> Next {
@@ -79,6 +96,7 @@ impl Remember {
                     return Next::GaveUp(Why { text: format!("the row of {} was changed by others {TRIES} times in a row", self.digest), denied: false });
                 }
                 self.head = current.map(|head| *head);
+                self.met.extend(self.head.as_ref().and_then(Head::valid_result).map(|result| result.facts.clone()));
                 self.merge()
             }
             // Facts that stay a little longer than they must harm nobody.

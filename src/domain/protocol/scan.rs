@@ -85,8 +85,8 @@ pub struct Scan {
     has_looked: bool,
     /// The findings that were read.
     facts: Option<Facts>,
-    /// The findings that the row referred to before.
-    old_facts: Option<FactsHash>,
+    /// The findings that the row referred to when it was read, and what others made of it until it was written.
+    old_facts: Vec<FactsHash>,
     /// The requests that are still to be woken.
     waiting: Vec<String>,
     /// What kept one of them from being answered. The others do not suffer from it.
@@ -135,7 +135,7 @@ impl Scan {
             lives: Vec::new(),
             has_looked: false,
             facts: None,
-            old_facts: None,
+            old_facts: Vec::new(),
             waiting: Vec::new(),
             failed: None,
             at: At::Start,
@@ -169,7 +169,7 @@ impl Scan {
     }
 
     fn begin(&mut self, now: Timestamp) -> Do {
-        self.old_facts = self.head.as_ref().and_then(Head::valid_result).map(|result| result.facts.clone());
+        self.old_facts.extend(self.head.as_ref().and_then(Head::valid_result).map(|result| result.facts.clone()));
         match self.reading(now) {
             Reading::Now => {
                 self.at = At::Looking;
@@ -222,6 +222,9 @@ impl Scan {
     /// The row is true now. First the next look, so that it comes whatever happens; then those who wait.
     fn remembered(&mut self, head: Option<Box<Head>>, now: Timestamp) -> Do {
         self.head = head.map(|head| *head);
+        if let At::Remembering(remember) = &self.at {
+            self.old_facts.extend_from_slice(remember.met());
+        }
         let n = self.hints.looked_again;
         let after = self.head.as_ref().and_then(|head| head.look_again_after(n).filter(|_| self.has_looked || !head.is_about_to_be_read(now)));
         match after {
@@ -269,7 +272,7 @@ impl Scan {
     /// Findings that change may meet a deployment that is just being recorded.
     fn come_again(&mut self) -> Do {
         let facts = self.head.as_ref().and_then(Head::valid_result).map(|result| &result.facts);
-        let have_changed = self.old_facts.is_some() && facts.is_some() && self.old_facts.as_ref() != facts;
+        let have_changed = facts.is_some_and(|facts| self.old_facts.iter().any(|old| old != facts));
         if have_changed {
             self.at = At::ComingAgain;
             return Do::AnnounceAgain { repository: self.repository.clone(), digest: self.digest.clone(), after: DEPLOYED_BY };
