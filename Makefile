@@ -89,7 +89,7 @@ load: synth ## 500 deployments that wait, 1,000 pushes and scans, 20 stacks; and
 	@cargo build --bins $(FAULTS) --locked
 	cargo test --test stories $(FAULTS) --locked -- --ignored --nocapture --test-threads=1 load::
 
-crashes: synth ## of the stories those alone in which functions are killed at each effect, and AWS operations fail in five ways: what they met
+crashes: synth ## of the stories those alone in which every function is killed before and after each effect, each AWS operation fails in five ways
 	@cargo build --bins $(FAULTS) --locked
 	cargo test --test stories $(FAULTS) --locked -- --nocapture --test-threads=3 crashes:: apis::
 
