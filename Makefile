@@ -89,9 +89,9 @@ load: synth ## 500 deployments that wait, 1,000 pushes and scans, 20 stacks; and
 	@cargo build --bins $(FAULTS) --locked
 	cargo test --test stories $(FAULTS) --locked -- --ignored --nocapture --test-threads=1 load::
 
-crashes: synth ## every function killed before and after each of its effects, each AWS operation failing in five ways. Takes minutes
+crashes: synth ## of the stories those alone in which every function is killed before and after each effect, each AWS operation fails in five ways
 	@cargo build --bins $(FAULTS) --locked
-	cargo test --test stories $(FAULTS) --locked -- --ignored --test-threads=3 crashes:: apis::
+	cargo test --test stories $(FAULTS) --locked -- --nocapture --test-threads=3 crashes:: apis::
 
 audit: ## crates and npm packages: licences, sources, known flaws
 	$(STEP) audit tests/local/audit.sh

@@ -3,7 +3,7 @@
 //! - `FAULT_FOLDER`: a folder of ways. A way's folder has a text for its name which the effects of a run hold, such as a digest or
 //!   a request's id; a run that meets one is on that way from then on. A file in it that is named as a point is takes the process
 //!   down when a run comes to that point (or, if it holds `panic`, that one piece of work). Whoever dies there has taken the file
-//!   away, so each kills once. What is passed is written into `passed`.
+//!   away, so each kills once; if it holds `again`, whoever comes next dies after that effect. What is passed is written into `passed`.
 //! - `FAULT_PANIC_AT`, `FAULT_PANIC_AFTER`: a text. The effect whose description holds it panics, before or after, time and again.
 //! - `FAULT_WALK_DIES_AT`: a text. A walk dies where a page is done and not noted yet, if its place's description holds it.
 
@@ -117,14 +117,25 @@ mod on_purpose {
                 self.way = self.find_way(&format!("{about:?}"));
             }
             let Some(way) = &self.way else { return };
-            let point = format!("{}, {when} {effect}, {}", self.name, self.times.get(effect).copied().unwrap_or_default());
+            let any = format!("{}, {when} {effect}", self.name);
+            let point = format!("{any}, {}", self.times.get(effect).copied().unwrap_or_default());
             self.note(&point);
-            let armed = way.join(&point);
-            let Ok(how) = fs::read_to_string(&armed) else { return };
+            let Some((armed, how)) = [&point, &any].into_iter().find_map(|name| fs::read_to_string(way.join(name)).ok().map(|how| (way.join(name), how)))
+            else {
+                return;
+            };
             // Of two that come here at once, one has taken it away.
             if fs::remove_file(&armed).is_err() {
                 return;
             }
+            let how = match how.strip_suffix(", again") {
+                Some(how) => {
+                    // Whoever comes next has less to do: it may be the first such effect then.
+                    let _ = fs::write(way.join(format!("{}, after {effect}", self.name)), how);
+                    how
+                }
+                None => &how,
+            };
             self.note("died");
             assert!(how != "panic", "killed on purpose: {point}");
             std::process::abort();

@@ -7,6 +7,8 @@
   request first, so that it knows what a right answer looks like.
 - CloudFormation invokes a function asynchronously, as on AWS: it is tried again when it fails, then goes to its on-failure queue.
 - One-time schedules are looked at every second instead of every ten.
+- A queue whose function has failed is asked again a tenth of a second later instead of a second: what failed is hidden for seconds anyway,
+  and what stands behind it does not wait for every one of those who are killed on purpose.
 - A change of a function ends its running copies in its own account alone.
 - A function's code is looked up in CODE_DIR when no bucket holds it: one copy for all accounts.
 - It ends, with every function it runs, as soon as whoever holds its standard input is gone, however that happened.
@@ -30,6 +32,7 @@ from ministack.core.responses import get_account_id, get_region, json_response, 
 LEANED_ON = (
     (eventbridge, "_put_events"), (eventbridge, "_dispatch_event"), (eventbridge, "_now_ts"), (custom_resource, "_PORT"), (lambda_svc, "invoke_async_with_retry"),
     (lambda_svc, "_execute_function_with_config_scope"), (lambda_svc, "_fetch_code_from_s3"), (lambda_svc, "invalidate_worker"), (scheduler, "_SCHEDULE_TICK_INTERVAL"),
+    (lambda_svc, "_ESM_BACKOFF_SECONDS"),
 )
 for module, name in LEANED_ON:
     assert hasattr(module, name), f"ministack changed: {module.__name__} has no {name}; see launch.py"
@@ -92,6 +95,7 @@ lambda_svc._fetch_code_from_s3 = fetch_code_from_bucket_or_folder
 lambda_svc.invalidate_worker = end_workers_of_one_account
 custom_resource._PORT = os.environ["PLANE_PORT"]
 scheduler._SCHEDULE_TICK_INTERVAL = 1
+lambda_svc._ESM_BACKOFF_SECONDS = 0.1
 threading.Thread(target=end_with_the_starter, daemon=True).start()
 sys.argv[1:] = []
 main()

@@ -73,11 +73,11 @@ impl<'a> Stage<'a> {
         Self { story, pipeline, stack_id: stack.id, properties, topic }
     }
 
-    /// All functions that run end, and the next events are for new ones.
+    /// All functions that run end, and the next events are for new ones: with another time limit a process is of no more use.
     async fn begin_anew(&self) {
         for function in ["on-push", "on-scan", "on-deploy"] {
             let url = format!("{}/2015-03-31/functions/{}/configuration", self.story.direct_origin(), self.pipeline.function(function));
-            let change = Bytes::from(json!({ "Description": format!("begun anew at {}", Timestamp::now()) }).to_string());
+            let change = Bytes::from(json!({ "Timeout": 60 }).to_string());
             let changed = self.story.http.send(&Method::PUT, &url, &signed_as(&self.story.account, "lambda"), change).await.expect("the local AWS answers");
             assert_eq!(changed.status, 200, "{}", changed.text());
         }
@@ -140,7 +140,6 @@ impl<'a> Stage<'a> {
 }
 
 #[tokio::test]
-#[ignore = "takes minutes: make crashes"]
 async fn whatever_fails_once_in_whatever_way_everybody_is_answered_and_told() {
     let story = Story::new().await;
     let stage = Stage::new(&story).await;
@@ -203,7 +202,6 @@ async fn whatever_fails_once_in_whatever_way_everybody_is_answered_and_told() {
 }
 
 #[tokio::test]
-#[ignore = "takes minutes: make crashes"]
 async fn half_an_answer_is_no_answer() {
     let story = Story::new().await;
     let stage = Stage::new(&story).await;
@@ -229,7 +227,6 @@ async fn half_an_answer_is_no_answer() {
 }
 
 #[tokio::test]
-#[ignore = "takes minutes: make crashes"]
 async fn clocks_that_differ_make_nobody_wait_longer_and_let_nothing_through() {
     let story = Story::new().await;
     let pipeline = story.pipeline().await;
@@ -295,7 +292,6 @@ fn redrive(story: &Story) -> Command {
 }
 
 #[tokio::test]
-#[ignore = "takes minutes: make crashes"]
 async fn what_was_given_up_is_brought_back_by_somebody_who_is_killed_over_it_and_everybody_is_answered() {
     let story = Story::new().await;
     let pipeline = story.pipeline().await;
