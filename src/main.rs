@@ -335,7 +335,7 @@ async fn break_glass(pipeline: &PipelineArgs, stack: &str, reason: &str, minutes
 #[cfg(feature = "aws")]
 #[tokio::main(flavor = "current_thread")]
 async fn verify_signature(asked: &cli::verify_signature::Asked, format: cli::Format) -> Outcome {
-    use ecr_scan_verifier::aws::{config_by, connector, signatures::Signatures};
+    use ecr_scan_verifier::aws::{config_by, connector::connector, signatures::Signatures};
     let http = connector();
     let config = config_by(&http).await;
     let Some(region) = asked.region().or_else(|| config.region().map(|region| region.as_ref())) else {
