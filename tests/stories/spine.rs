@@ -1,4 +1,6 @@
 //! From a push to a deployment that is let through or blocked.
+use std::time::Duration;
+
 use crate::local::events::Event;
 use crate::local::pipeline::Gate;
 use crate::local::scans::{Findings, Scan, finding};
@@ -20,8 +22,10 @@ async fn what_was_scanned_and_is_clean_is_let_through_at_once() {
     assert_eq!((stack.outputs["Verdict"].as_str(), stack.outputs["ImageDigest"].as_str()), ("PASS", image.digest()));
     assert!(story.released("payments").await);
 
-    // One line a decision, by which everything else about it is found.
-    let log = story.logs("ecr-scan-verifier-demo-on-deploy").await;
+    // One line a decision, by which everything else about it is found. It is to be read when the function has returned, which is after the
+    // answer.
+    let returned = || async { Some(story.logs("ecr-scan-verifier-demo-on-deploy").await).filter(|log| log.iter().any(|line| line.contains("worked off"))) };
+    let log = story.until(Duration::from_secs(60), returned).await.expect("on-deploy returns");
     let decided: Vec<serde_json::Value> =
         log.iter().filter(|line| line.contains("\"decided\"")).map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(decided.len(), 1, "{log:#?}");
