@@ -22,11 +22,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_async::time::SystemTimeSource;
 use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
@@ -214,6 +217,10 @@ fn config_of_function(http: &SharedHttpConnector, look_up: fn(&str) -> Option<St
         .retry_config(retries())
         .timeout_config(timeouts())
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        // Shared by all clients: a role that is taken over for its outputs is taken over once.
+        .identity_cache(IdentityCache::lazy().build())
+        .sleep_impl(TokioSleep::new())
+        .time_source(SystemTimeSource::new())
         .service_config(Environment(look_up));
     config.set_region(look_up("AWS_REGION").map(Region::new));
     config.set_use_fips(is_set("AWS_USE_FIPS_ENDPOINT"));
@@ -291,6 +298,7 @@ mod tests {
         });
         assert_eq!(config.region().map(Region::as_ref), Some("eu-west-1"));
         assert_eq!((config.use_fips(), config.use_dual_stack()), (Some(true), None));
+        assert!(config.time_source().is_some() && config.sleep_impl().is_some(), "whoever takes over a role asks for the time");
         let environment = config.service_config().expect("it is set");
         let endpoint = |service: &str| {
             let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url").build().unwrap();
