@@ -37,14 +37,11 @@ if [ "$(uname -m)" != "${triple%%-*}" ]; then
     options=(--target "$triple")
     made=$target/cross/$triple
 fi
-# Functions that came out the same are there once. The linker that rustc brings along for x86_64 can do that.
-fold=()
-[ "$made/$triple" = "$target/x86_64-unknown-linux-gnu" ] && fold=(-C link-arg=-Wl,--icf=all)
 built=()
 for function in "$@"; do
     # Why they differ: Cargo.toml.
     case $function in on-deploy | on-sweep) profile=dist-alone ;; *) profile=dist ;; esac
-    cargo rustc --profile "$profile" --locked "${options[@]}" --bin "$function" -- "${fold[@]}"
+    cargo build --profile "$profile" --locked "${options[@]}" --bin "$function"
     built+=("$made/$profile/$function")
 done
 tests/local/check_binaries.py "$arch" "${built[@]}"
