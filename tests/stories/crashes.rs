@@ -1,4 +1,4 @@
-//! Functions that are killed, process and all, before and after each of their effects, once each: what they held comes again, and
+//! Functions that are killed, process and all, before and after each of their effects, in turn: what they held comes again, and
 //! everything ends as if nothing had happened.
 //!
 //! Many deployments go the same way at once. The first is left alone, and shows which effects there are. Each of the others dies before
