@@ -27,6 +27,9 @@ const DISAGREEING_FOR: SignedDuration = SignedDuration::from_secs(30);
 const LOOK_AGAIN_S: [i64; 3] = [15, 30, 60];
 /// Two readings that prove each other are 20 s apart, so the first look again at an unproven list is a little later.
 const PROOF_S: i64 = 22;
+/// A delayed message may come this much before its time: clocks differ, and a queue may count whole seconds. Whoever comes early
+/// may have read already what is news now.
+const COMES_EARLY: SignedDuration = SignedDuration::from_secs(2);
 /// A scan-complete event speaks of the scan that had been completed when it was sent; clocks may differ by this much.
 const EVENT_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// A scan that has brought nothing for so long is not coming.
@@ -399,7 +402,7 @@ impl Head {
 
     /// Whether somebody comes who reads it. One who should have come by now may be reading already: what he has not seen is news.
     pub fn is_about_to_be_read(&self, now: Timestamp) -> bool {
-        self.look_at.is_some_and(|at| now < at)
+        self.look_at.is_some_and(|at| at.duration_since(now) > COMES_EARLY)
     }
 
     /// Whether a scan that was asked for within a day has not brought its result yet.

@@ -184,6 +184,13 @@ impl Story {
         self.row(&pipeline.table("verdicts"), |row| is_head(row) && row["verdict"].as_str().is_some_and(|text| text.starts_with(verdict))).await
     }
 
+    /// Waits until on-scan has looked as often as it looks by itself.
+    pub async fn looked_to_the_end(&self, pipeline: &Pipeline, image: &Image) {
+        let is_head = Pipeline::is_head_of(image);
+        self.row(&pipeline.table("verdicts"), |row| is_head(row) && row["look_at"].is_null()).await;
+        self.drained(pipeline.queue("Scan")).await;
+    }
+
     /// Waits until on-scan has looked once for the deployment that waits for this image: from now on only timers look.
     pub async fn only_timers_look(&self, pipeline: &Pipeline, image: &Image) {
         let asked = || async {

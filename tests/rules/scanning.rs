@@ -242,6 +242,23 @@ fn an_event_that_comes_while_somebody_reads_is_not_taken_for_known() {
 }
 
 #[test]
+fn whoever_reads_next_may_come_before_his_time_and_miss_what_is_new() {
+    for (before_his_time, comes_again) in [(1, true), (2, true), (3, false), (30, false)] {
+        let mut world = World { registry: ScanSource::Enhanced, ..World::default() };
+        world.now = 1000;
+        world.scans("app", [complete(ScanSource::Enhanced, 990, &[])]);
+        world.scan_with("app", Hints { must_look: true, ..Hints::default() });
+        let (n, after) = world.look_again.pop().expect("its list is not proven whole");
+        assert_eq!((n, after.as_secs()), (1, 22));
+        // He may be reading already, and have read before this was found.
+        world.now = 1022 - before_his_time;
+        world.look_again.clear();
+        world.scan_with("app", Hints { newest: Some(at(world.now)), can_wait: true, ..Hints::default() });
+        assert_eq!(!world.look_again.is_empty(), comes_again, "{before_his_time} s before");
+    }
+}
+
+#[test]
 fn what_others_have_read_in_passing_makes_no_event_old() {
     let mut world = World::default();
     world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
