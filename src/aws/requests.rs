@@ -260,6 +260,19 @@ impl Requests {
         self.unless_lost(update.send().await, format!("take over the notice of request {request_id}"))
     }
 
+    /// Lets go of what was taken until then, for the next one to take at once. `false`: it is somebody else's by now.
+    pub async fn let_notice_go(&self, request_id: &str, until: Timestamp) -> Result<bool, Why> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(request_id)))
+            .update_expression("REMOVE notice_until")
+            .condition_expression("notice_until = :until")
+            .expression_attribute_values(":until", milliseconds(until));
+        self.unless_lost(update.send().await, format!("leave the notice of request {request_id} to another"))
+    }
+
     /// Somebody was told of the decision.
     pub async fn note_notice(&self, request_id: &str) -> Result<(), Why> {
         let update = self

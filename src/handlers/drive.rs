@@ -213,6 +213,7 @@ async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             Saw::Done
         }
         Do::TakeNotice { request_id, until } => won(aws.requests.take_notice(&request_id, until, Timestamp::now()).await?),
+        Do::LetNoticeGo { request_id, until } => won(aws.requests.let_notice_go(&request_id, until).await?),
         Do::NoteNotice { request_id } => {
             aws.requests.note_notice(&request_id).await?;
             Saw::Done
@@ -323,6 +324,7 @@ fn name(effect: &Do) -> &'static str {
         Do::PutEvent { .. } => "tell the event bus",
         Do::SendNotice { .. } => "have the decision told",
         Do::TakeNotice { .. } => "take the telling over",
+        Do::LetNoticeGo { .. } => "leave the telling to another",
         Do::NoteNotice { .. } => "note that it was told",
         Do::ReadRows { .. } => "read the deployments",
         Do::ReadData { .. } => "read the recorded data",

@@ -317,6 +317,19 @@ fn a_message_that_cannot_be_sent_keeps_no_other_from_being_sent() {
 }
 
 #[test]
+fn what_could_not_be_sent_is_left_to_the_next_one_even_where_others_bring_more_meanwhile() {
+    let mut world = deployed();
+    world.broken = vec![("PublishOwn", false)];
+    // They see that somebody is at it, add what they have found, and leave all of it to him.
+    world.before.push(("PublishOwn", |world| drop(world.finds(&[xz(), glibc()]))));
+    assert!(matches!(world.finds(&[xz()]), Outcome::Redeliver(_)));
+    assert!(world.before.is_empty() && world.told.is_empty());
+    world.broken.clear();
+    world.announces();
+    assert_eq!(world.kinds(), [NoticeKind::BlockedNow, NoticeKind::NewFindings], "at once, not after his lease");
+}
+
+#[test]
 fn who_cannot_be_reached_for_a_day_is_told_what_is_true_then() {
     let mut world = deployed();
     world.broken = vec![("PublishOwn", false)];
@@ -519,6 +532,27 @@ fn decisions_that_somebody_should_know_of_are_told_once() {
     let kinds: Vec<&str> = texts.iter().map(|(kind, _)| kind.word()).collect();
     assert_eq!(kinds, ["deployment-blocked", "deployment-blocked", "deployment-blocked", "break-glass-used", "rollback-unverified", "scan-failed"]);
     golden("alerts_of_decisions", &texts.iter().map(|(_, message)| text(message)).collect::<Vec<_>>().join("\n\n----\n\n"));
+}
+
+#[test]
+fn a_decision_that_could_not_be_told_is_told_by_whoever_comes_next() {
+    for also_broken in [None, Some("LetNoticeGo")] {
+        let mut world = World { alerting: alerting(AlertOptions::default()), ..World::default() };
+        world.scans("app", [complete(ScanSource::Basic, 50, &[xz()])]);
+        world.deploys(create("app"));
+        world.broken = [("PublishOwn", false)].into_iter().chain(also_broken.map(|effect| (effect, false))).collect();
+        let outcome = world.tells("request-1");
+        assert!(matches!(&outcome, Outcome::Redeliver(why) if why.text.contains("PublishOwn")), "{outcome:?}");
+        assert!(world.told.is_empty());
+        // At once; only where not even that could be said it takes until it is certain that nobody tells any more.
+        world.broken.clear();
+        if also_broken.is_some() {
+            assert!(matches!(world.tells("request-1"), Outcome::Redeliver(_)));
+            world.now += 131;
+        }
+        assert!(matches!(world.tells("request-1"), Outcome::Done(_)));
+        assert_eq!(world.told.len(), 1, "{also_broken:?}");
+    }
 }
 
 #[test]

@@ -445,6 +445,13 @@ impl World {
                 self.telling_until = until;
                 Saw::Done
             }
+            Do::LetNoticeGo { until, .. } => {
+                if self.telling_until != until {
+                    return Saw::Lost;
+                }
+                self.telling_until = Timestamp::MIN;
+                Saw::Done
+            }
             Do::NoteNotice { request_id } => {
                 self.requests.get_mut(&request_id).expect("it was stored").notice = None;
                 self.telling_until = Timestamp::MIN;

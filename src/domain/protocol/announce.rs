@@ -68,7 +68,7 @@ enum At {
     Writing(Audience, Announced),
     Sending(Audience, Announced, String),
     ComingForTheRest(Audience, Announced),
-    LettingGo,
+    LettingGo(Audience),
     LeftToAnother,
 }
 
@@ -270,6 +270,10 @@ impl Announce {
 
     /// What could not be sent stays in the outbox, and whoever comes next may try at once.
     fn leave(&mut self, audience: Audience, mut announced: Announced, now: Timestamp) -> Next {
+        // Somebody else is at it by now.
+        if announced.lease_until != self.lease {
+            return self.next_audience();
+        }
         if audience == Audience::Pipeline || announced.comes_again_at.is_some_and(|at| at > now) {
             return self.let_the_lease_go(audience, announced);
         }
@@ -282,7 +286,7 @@ impl Announce {
         let expect = announced.version;
         (announced.version, announced.lease_until) = (expect + 1, None);
         let (repository, digest, id) = (self.head.repository.clone(), self.head.digest.clone(), audience.id());
-        self.at = At::LettingGo;
+        self.at = At::LettingGo(audience);
         Next::Do(Do::WriteAnnounced { repository, digest, audience: id, expect, announced: Box::new(announced) })
     }
 
@@ -320,7 +324,8 @@ impl Announce {
             }
             (At::ComingAgain(audience, announced), Saw::Done) => self.write(audience, announced, now),
             (At::Writing(audience, announced), Saw::Done) => self.send(audience, announced, now),
-            (At::Writing(audience, _), Saw::Lost) => {
+            // Whoever has changed it in between has left the lease as it was.
+            (At::Writing(audience, _) | At::LettingGo(audience), Saw::Lost) => {
                 self.conflicts += 1;
                 if self.conflicts > TRIES {
                     self.failed(Why::new(format!("what was told of {} was changed by others {TRIES} times in a row", self.head.digest)));
@@ -342,7 +347,7 @@ impl Announce {
                 self.send(audience, announced, now)
             }
             (At::ComingForTheRest(audience, announced), Saw::Done) => self.let_the_lease_go(audience, announced),
-            (At::LettingGo, _) | (At::LeftToAnother, Saw::Done) => self.next_audience(),
+            (At::LettingGo(_), _) | (At::LeftToAnother, Saw::Done) => self.next_audience(),
             (_, Saw::Failed(why)) => {
                 self.failed(why);
                 self.next_audience()

@@ -300,6 +300,11 @@ pub enum Do {
         request_id: String,
         until: Timestamp,
     },
+    /// Nobody was told, and who had taken it upon himself until then does not try again.
+    LetNoticeGo {
+        request_id: String,
+        until: Timestamp,
+    },
     /// Somebody was told: forget what of.
     NoteNotice {
         request_id: String,

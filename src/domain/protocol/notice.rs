@@ -13,6 +13,8 @@ const LEASE: SignedDuration = SignedDuration::from_secs(130);
 pub struct Notice {
     request_id: String,
     alerting: Alerting,
+    /// Until when telling it is ours.
+    lease_until: Timestamp,
     at: At,
 }
 
@@ -22,12 +24,13 @@ enum At {
     Reading,
     Taking(Box<Do>),
     Sending,
+    LettingGo(Why),
     Noting,
 }
 
 impl Notice {
     pub fn new(request_id: String, alerting: Alerting) -> Self {
-        Self { request_id, alerting, at: At::Start }
+        Self { request_id, alerting, lease_until: Timestamp::MIN, at: At::Start }
     }
 
     fn done(what: &str) -> Do {
@@ -53,7 +56,8 @@ impl Protocol for Notice {
                 }
                 let message = decided(&stored.request, notice);
                 self.at = At::Taking(Box::new(Do::PublishOwn { kind: notice.kind, message }));
-                Do::TakeNotice { request_id: self.request_id.clone(), until: now.checked_add(LEASE).unwrap_or(Timestamp::MAX) }
+                self.lease_until = now.checked_add(LEASE).unwrap_or(Timestamp::MAX);
+                Do::TakeNotice { request_id: self.request_id.clone(), until: self.lease_until }
             }
             (At::Taking(publish), Saw::Done) => {
                 self.at = At::Sending;
@@ -65,6 +69,12 @@ impl Protocol for Notice {
                 self.at = At::Noting;
                 Do::NoteNotice { request_id: self.request_id.clone() }
             }
+            // Whoever comes next need not wait until it is certain that we are dead.
+            (At::Sending, Saw::Failed(why)) => {
+                self.at = At::LettingGo(why);
+                Do::LetNoticeGo { request_id: self.request_id.clone(), until: self.lease_until }
+            }
+            (At::LettingGo(why), _) => Do::Finish(Outcome::Redeliver(why)),
             (At::Noting, Saw::Done) => Self::done("told"),
             (_, Saw::Failed(why)) => Do::Finish(Outcome::Redeliver(why)),
             (at, saw) => Do::Finish(Outcome::Redeliver(Why::new(format!("{saw:?} in {at:?}")))),
