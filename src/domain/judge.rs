@@ -106,7 +106,9 @@ pub fn judge<'a>(findings: &'a [Finding], policy: &'a Policy, repository: &str, 
             }
         }
         let candidate = is_candidate(finding, policy);
-        let grace_until = policy.grace_until(finding, now).filter(|_| candidate && !policy.block_always.contains(&finding.id));
+        // What could not block afterwards either has no grace.
+        let may_block = candidate && !policy.block_always.contains(&finding.id) && (is_limited(finding, policy) || policy.objects_to(&finding.severity));
+        let grace_until = policy.grace_until(finding, now).filter(|_| may_block);
         if let Some(until) = grace_until {
             judgement.in_grace.push((finding, until));
             judgement.holds_no_longer_than(until);
@@ -144,8 +146,12 @@ fn is_candidate(finding: &Finding, policy: &Policy) -> bool {
 
 /// Whether one such finding is enough.
 fn is_objected_to(finding: &Finding, policy: &Policy) -> bool {
-    let is_limited = matches!(&finding.severity, Rating::Rated(severity) if policy.max_findings.contains_key(severity));
-    !is_limited && policy.objects_to(&finding.severity)
+    !is_limited(finding, policy) && policy.objects_to(&finding.severity)
+}
+
+/// Whether it depends on how many there are.
+fn is_limited(finding: &Finding, policy: &Policy) -> bool {
+    matches!(&finding.severity, Rating::Rated(severity) if policy.max_findings.contains_key(severity))
 }
 
 fn too_many(findings: &[Finding], policy: &Policy, repository: &str, now: Timestamp) -> BTreeMap<Severity, (u64, u64)> {

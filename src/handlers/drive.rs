@@ -1,5 +1,6 @@
 //! The one loop that carries a protocol's effects out, one at a time, and tells it what came of each.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -141,8 +142,14 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
     }
 }
 
+/// In a box, and compiled once: what is called from generic code alone would be compiled in the library and in each function again.
+#[inline(never)]
+fn perform(effect: Do, aws: &Aws) -> Pin<Box<dyn Future<Output = Result<Saw, Why>> + Send + '_>> {
+    Box::pin(carry_out(effect, aws))
+}
+
 /// Carries one effect out. No decision is taken here.
-async fn perform(effect: Do, aws: &Aws) -> Result<Saw, Why> {
+async fn carry_out(effect: Do, aws: &Aws) -> Result<Saw, Why> {
     Ok(match effect {
         Do::ResolveImage { repository, image, expected } => Saw::Image(aws.ecr.resolve(&repository, &image, expected.as_ref()).await?),
         Do::ReadStack(stack_id) => Saw::Stack { rolling_back: aws.stacks.is_rolling_back(&stack_id).await? },

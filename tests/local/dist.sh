@@ -40,8 +40,12 @@ fi
 built=()
 for function in "$@"; do
     # Why they differ: Cargo.toml.
-    case $function in on-deploy | on-sweep) profile=dist-alone ;; *) profile=dist ;; esac
-    cargo build --profile "$profile" --locked "${options[@]}" --bin "$function"
+    case $function in
+        # Nothing unwinds there, so nobody reads the tables that say how.
+        on-deploy | on-sweep) profile=dist-alone flags="-C force-unwind-tables=no" ;;
+        *) profile=dist flags= ;;
+    esac
+    CARGO_BUILD_RUSTFLAGS=$flags cargo build --profile "$profile" --locked "${options[@]}" --bin "$function"
     built+=("$made/$profile/$function")
 done
 tests/local/check_binaries.py "$arch" "${built[@]}"

@@ -207,6 +207,20 @@ fn an_exemption_speaks_of_one_finding_in_one_place() {
 }
 
 #[test]
+fn of_exemptions_that_excuse_nothing_those_are_named_whose_day_is_over_and_whose_finding_is_there() {
+    let fixed = in_package(finding("CVE-1", "CRITICAL"), "xz-utils", "5.6.0", Some("5.6.1"));
+    let until = |day: jiff::civil::Date, more: &str| parsed(&format!(r#"{{"exemptions":[{{"id":"CVE-1","reason":"because","until":"{day}"{more}}}]}}"#));
+    for (policy, named) in [
+        (until(date(99), ""), 1),
+        (until(date(100), ""), 0),
+        (until(date(200), r#","untilFixed":true"#), 0), // the fix has ended it, not the day
+    ] {
+        assert_eq!(judge(std::slice::from_ref(&fixed), &policy).ended_exemptions.len(), named, "{policy:?}");
+        assert_eq!(judge(&[finding("CVE-2", "CRITICAL")], &policy).ended_exemptions.len(), 0, "{policy:?}, of something else");
+    }
+}
+
+#[test]
 fn grace_counts_from_the_day_on_which_it_was_first_seen() {
     let policy = parsed(r#"{"graceDays":14}"#);
     for (first_seen, blocks) in [(Some(day(90)), false), (Some(day(86)), true), (Some(day(87)), false), (None, true)] {
@@ -215,6 +229,18 @@ fn grace_counts_from_the_day_on_which_it_was_first_seen() {
         assert_eq!(judgement.blocks(), blocks, "{first_seen:?}");
         assert_eq!(judgement.holds_until, first_seen.filter(|_| !blocks).map(|seen| seen + jiff::SignedDuration::from_hours(24 * 14)));
     }
+    // Time alone changes nothing about what is not objected to anyway, or is blocked at once.
+    for (policy, word, blocks) in [(r#"{"graceDays":14}"#, "LOW", false), (r#"{"graceDays":14,"blockAlways":["CVE-1"]}"#, "CRITICAL", true)] {
+        let findings = [Finding { first_seen: Some(day(90)), ..finding("CVE-1", word) }];
+        let policy = parsed(policy);
+        let judgement = judge(&findings, &policy);
+        assert_eq!((judgement.blocks(), judgement.in_grace.len(), judgement.holds_until), (blocks, 0, None), "{policy:?}");
+    }
+    // One that counts among several may be the one too many when its grace has ended.
+    let policy = parsed(r#"{"graceDays":14,"maxFindings":{"LOW":0}}"#);
+    let findings = [Finding { first_seen: Some(day(90)), ..finding("CVE-1", "LOW") }];
+    let judgement = judge(&findings, &policy);
+    assert_eq!((judgement.blocks(), judgement.in_grace.len(), judgement.holds_until), (false, 1, Some(day(104))));
 }
 
 #[test]
