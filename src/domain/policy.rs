@@ -532,6 +532,10 @@ mod tests {
             let error = Policy::from_words(severity.as_deref(), threshold, []).unwrap_err().to_string();
             assert!(error.starts_with(names), "{error}");
         }
+        let unknown = Policy::from_words(Some(&words(&["high"])), None, []).unwrap_err().to_string();
+        assert!(unknown.ends_with("expected CRITICAL, HIGH, MEDIUM, LOW, INFORMATIONAL, UNDEFINED, UNTRIAGED"), "{unknown}");
+        let unranked = Policy::from_words(None, Some("UNDEFINED"), []).unwrap_err().to_string();
+        assert!(unranked.ends_with("expected CRITICAL, HIGH, MEDIUM, LOW, INFORMATIONAL"), "{unranked}");
         assert_eq!(Policy::parse(r#"v1:{"gracePeriod":3}"#), Err(BadPolicy::UnknownMember("gracePeriod".into())));
         assert_eq!(Policy::parse(r#"{"ignoreFindings":"CVE-1"}"#), Err(BadPolicy::NotTexts("ignoreFindings")));
     }
@@ -545,8 +549,19 @@ mod tests {
         let text = r#"v1:{"blockAlways":["CVE-9"],"exemptions":[{"id":"CVE-1","reason":"not reachable","until":"2026-12-31","untilFixed":true},{"id":"CVE-1","package":"xz-utils","reason":"vendor says no","repository":"team/app","until":"2026-06-30"}],"exploit":{"epss":"0.1","exploitAvailable":true},"graceDays":14,"ignoreUnfixed":true,"maxFindings":{"HIGH":5,"LOW":100}}"#;
         assert_eq!(policy.canonical(), text);
         assert_eq!(Policy::parse(text), Ok(policy.clone()));
-        assert!(!policy.is_by_severity_alone());
+        let stored = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&stored).unwrap(), policy, "{stored}");
+        let hash = crate::domain::image::sha256_hex(text.as_bytes());
+        assert_eq!((policy.hash().as_str(), policy.hash().to_string()), (hash.as_str(), hash.clone()));
+        assert!(!policy.is_by_severity_alone() && at_or_above("LOW").is_by_severity_alone() && members(&["HIGH"]).is_by_severity_alone());
         assert_eq!(policy.needs_inspector(), ["ignoreUnfixed", "exploit", "graceDays", "untilFixed"]);
+        for (text, needs) in [
+            (r#"{"exploit":{"epss":"0.1"}}"#, vec!["exploit"]),
+            (r#"{"exploit":{"exploitAvailable":true}}"#, vec!["exploit"]),
+            (r#"{"exploit":{"exploitAvailable":"false"},"ignoreUnfixed":"false","maxFindings":{"HIGH":5}}"#, vec![]),
+        ] {
+            assert_eq!(Policy::parse(text).unwrap().needs_inspector(), needs, "{text}");
+        }
     }
 
     #[test]
@@ -567,6 +582,7 @@ mod tests {
             (r#"{"exploit":{"epss":1.5}}"#, "`exploit.epss` is not between 0 and 1"),
             (r#"{"graceDays":0}"#, "`graceDays` is not between"),
             (r#"{"graceDays":"-1"}"#, "`graceDays` is no whole number"),
+            (r#"{"graceDays":"+1"}"#, "`graceDays` is no whole number"),
             (r#"{"ignoreUnfixed":"yes"}"#, "`ignoreUnfixed` is neither"),
             (r#"{"maxFindings":{"UNDEFINED":1}}"#, "`maxFindings` names `UNDEFINED`"),
             (r#"{"maxFindings":{"HIGH":1.5}}"#, "`maxFindings.HIGH` is no whole number"),
@@ -576,6 +592,7 @@ mod tests {
             (r#"{"exemptions":[{"id":"CVE-1","reason":" ","until":"2026-01-01"}]}"#, "`exemptions[0].reason` is no text"),
             (r#"{"exemptions":[{"id":"CVE-1","reason":"x","until":"2026-01-01","for":"me"}]}"#, "`exemptions[0].for` is not a member"),
             (r#"{"blockAlways":["CVE-1"],"ignoreFindings":["CVE-1"]}"#, "`blockAlways` names `CVE-1`"),
+            (r#"{"blockAlways":["CVE-1"],"exemptions":[{"id":"CVE-1","reason":"x","until":"2026-01-01"}]}"#, "`blockAlways` names `CVE-1`"),
         ] {
             let error = Policy::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(says), "{text}: {error}");

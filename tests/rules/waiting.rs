@@ -79,6 +79,30 @@ fn a_deployment_that_waits_is_answered_by_the_scan_that_ends() {
 }
 
 #[test]
+fn who_has_just_written_a_row_reads_it_once_more_for_each_who_waits_but_the_first() {
+    let mut world = parked(&create("app"));
+    let second = Request { request_id: "request-2".into(), logical_id: "Other".into(), ..create("app") };
+    world.deploys(second);
+    world.did.clear();
+    world.now = 120;
+    world.scans("app", [clean()]);
+    // While the first is answered somebody finds more, and dies before he tells anybody.
+    world.before.push(("MarkAnswered", |world| {
+        world.now += 30;
+        world.scans("app", [complete(BASIC, world.now - 10, &[finding("CVE-1", "CRITICAL")])]);
+        world.broken = vec![("ReadWaiting", false)];
+        world.scan_with("app", Hints { must_look: true, ..Hints::default() });
+        world.broken.clear();
+    }));
+    world.scan_ends("app");
+    let first: Vec<_> = world.did.iter().map(String::as_str).take_while(|name| *name != "Claim").collect();
+    let read = ["ReadHeads", "Look", "ReadDeployed", "PutFacts", "WriteHead", "ReadWaiting", "ReadRequest"];
+    assert_eq!(first, read, "its row is not read again");
+    let let_through: Vec<bool> = world.sent.iter().map(|answer| answer.as_str().contains(r#""Status":"SUCCESS""#)).collect();
+    assert_eq!(let_through, [true, false]);
+}
+
+#[test]
 fn a_scan_that_ends_while_its_request_registers_is_not_lost() {
     for moment in ["Register", "SendTimer", "LookAgain"] {
         let mut world = World::default();

@@ -280,6 +280,12 @@ impl Deploy {
         Ok(deploy)
     }
 
+    /// The row of an image as it was read or written a moment ago.
+    pub fn knowing(mut self, head: Head) -> Self {
+        self.known.heads.insert(head.digest.clone(), Some(head));
+        self
+    }
+
     /// Lambda has delivered a request as often as it does, and each time the function failed.
     pub fn given_up(request: Request, url: ResponseUrl, home: Home, pipelines: Policy, due: Timestamp, why: String) -> Self {
         let mut deploy = Self::new(request, url, home, pipelines, due);

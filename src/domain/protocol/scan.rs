@@ -81,6 +81,9 @@ pub struct Scan {
     home: Home,
     news: Vec<News>,
     head: Option<Head>,
+    /// The version that was read before anything else, and the row, as long as it has only just been written.
+    read_version: u64,
+    fresh: Option<Head>,
     lives: Vec<Live>,
     has_looked: bool,
     /// The findings that were read.
@@ -132,6 +135,8 @@ impl Scan {
             home,
             news,
             head: None,
+            read_version: 0,
+            fresh: None,
             lives: Vec::new(),
             has_looked: false,
             facts: None,
@@ -222,6 +227,7 @@ impl Scan {
     /// The row is true now. First the next look, so that it comes whatever happens; then those who wait.
     fn remembered(&mut self, head: Option<Box<Head>>, now: Timestamp) -> Do {
         self.head = head.map(|head| *head);
+        self.fresh = self.head.clone().filter(|head| head.version != self.read_version);
         if let At::Remembering(remember) = &self.at {
             self.old_facts.extend_from_slice(remember.met());
         }
@@ -245,6 +251,10 @@ impl Scan {
         match self.waiting.pop() {
             Some(request_id) => {
                 let mut wake = Wake::new(request_id, By::News, self.home.clone(), self.policy.clone());
+                // The first one alone: while many are answered, the row can change.
+                if let Some(head) = self.fresh.take() {
+                    wake = wake.knowing(head);
+                }
                 let effect = wake.next(Saw::Start, now);
                 self.at = At::Waking(Box::new(wake));
                 effect
@@ -316,6 +326,7 @@ impl Protocol for Scan {
             }
             (At::Head, Saw::Heads(heads)) => {
                 self.head = heads.into_iter().next().flatten();
+                self.read_version = self.head.as_ref().map_or(0, |head| head.version);
                 self.begin(now)
             }
             (At::Gathering(at), Saw::Done) => {

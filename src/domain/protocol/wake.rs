@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::deploy::{Deploy, Home};
 use super::{Do, LEASE, Outcome, Protocol, Saw, Why};
+use crate::domain::head::Head;
 use crate::domain::message;
 use crate::domain::notice::Decided;
 use crate::domain::policy::Policy;
@@ -61,6 +62,8 @@ pub struct Wake {
     pipelines: Policy,
     by: By,
     at: At,
+    /// The row that is the news.
+    head: Option<Box<Head>>,
     /// Whether whoever claimed it may have died before it had its outputs written, or somebody told.
     has_outputs: bool,
     has_notice: bool,
@@ -84,7 +87,12 @@ enum At {
 
 impl Wake {
     pub fn new(request_id: String, by: By, home: Home, pipelines: Policy) -> Self {
-        Self { request_id, home, pipelines, by, at: At::Start, has_outputs: false, has_notice: false }
+        Self { request_id, home, pipelines, by, at: At::Start, head: None, has_outputs: false, has_notice: false }
+    }
+
+    /// Whoever has just written the news need not read it again.
+    pub fn knowing(self, head: Head) -> Self {
+        Self { head: Some(Box::new(head)), ..self }
     }
 
     fn read(&mut self, stored: Box<Stored>, now: Timestamp) -> Do {
@@ -123,6 +131,9 @@ impl Wake {
                         Ok(deploy) => deploy,
                         Err(why) => return Do::Finish(Outcome::Redeliver(why)),
                     };
+                    if let Some(head) = self.head.take() {
+                        deploy = deploy.knowing(*head);
+                    }
                     let effect = deploy.next(Saw::Start, now);
                     self.at = At::Judging(Box::new(deploy));
                     effect
