@@ -18,6 +18,7 @@ pub mod verdicts;
 pub mod walks;
 
 use std::fmt::Display;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ use jiff::Timestamp;
 use self::connector::{CONNECT, connector};
 use crate::domain::alert::{AlertOptions, Alerting};
 use crate::domain::policy::Policy;
-use crate::domain::protocol::Why;
+use crate::domain::protocol::{Do, Saw, Why};
 
 /// What the functions are told by their environment. Each function is given what it needs, so most are optional here and
 /// missed where they are used.
@@ -106,6 +107,11 @@ impl Settings {
     }
 }
 
+/// What comes of an effect that is being carried out.
+pub type Carried<'a> = Pin<Box<dyn Future<Output = Result<Saw, Why>> + Send + 'a>>;
+/// Carries an effect out. A pointer, so that a function is linked with the effects that it has.
+pub type CarriesOut = for<'a> fn(Do, &'a Aws) -> Carried<'a>;
+
 /// All adapters, built once at start.
 pub struct Aws {
     pub settings: Settings,
@@ -125,6 +131,8 @@ pub struct Aws {
     pub outputs: Option<Box<dyn outputs::PutsOut>>,
     /// Only where they are verified.
     pub signatures: Option<Box<dyn signatures::Verifies>>,
+    /// Only where scans are looked into to their end.
+    pub of_scans: Option<CarriesOut>,
 }
 
 impl Aws {
@@ -153,6 +161,12 @@ impl Aws {
         self
     }
 
+    /// For the function that looks into scans; `of_scans` carries out what it alone does.
+    pub fn with_scans(mut self, of_scans: CarriesOut) -> Self {
+        self.of_scans = Some(of_scans);
+        self
+    }
+
     fn with(config: &SdkConfig, http: SharedHttpConnector, settings: Settings) -> Self {
         let dynamo = aws_sdk_dynamodb::Client::new(config);
         Self {
@@ -167,6 +181,7 @@ impl Aws {
             answers: cloudformation::Answers::new(http.clone()),
             outputs: None,
             signatures: None,
+            of_scans: None,
             config: config.clone(),
             http,
             role_may_be_fresh: AtomicBool::new(false),

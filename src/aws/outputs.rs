@@ -8,7 +8,6 @@
 //! `inspector2:CreateSbomExport`, `GetSbomExport`; `sns:Publish`.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use aws_config::SdkConfig;
@@ -19,7 +18,7 @@ use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_inspector2::types::{Destination, ExternalReportStatus, ResourceFilterCriteria, ResourceStringComparison, ResourceStringFilter, SbomReportFormat};
 use aws_sdk_sns::types::MessageAttributeValue;
 
-use super::{Settings, missing, why};
+use super::{Carried, Settings, missing, why};
 use crate::domain::outputs::{Log, Message, Role, SbomFormat, SbomTo};
 use crate::domain::protocol::{Do, ExportState, Saw, Why};
 
@@ -42,11 +41,11 @@ pub struct Outputs {
 
 /// One function alone writes outputs. Behind a pointer that it alone fills in, what that takes of the SDK is linked into it alone.
 pub trait PutsOut: Send + Sync {
-    fn put_out(&self, effect: Do) -> Pin<Box<dyn Future<Output = Result<Saw, Why>> + Send + '_>>;
+    fn put_out(&self, effect: Do) -> Carried<'_>;
 }
 
 impl PutsOut for Outputs {
-    fn put_out(&self, effect: Do) -> Pin<Box<dyn Future<Output = Result<Saw, Why>> + Send + '_>> {
+    fn put_out(&self, effect: Do) -> Carried<'_> {
         Box::pin(async move {
             Ok(match effect {
                 Do::WriteLogs { role, logs } => {

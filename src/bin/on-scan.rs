@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use ecr_scan_verifier::{front_door, handlers::scan::on_scan};
+use ecr_scan_verifier::front_door;
+use ecr_scan_verifier::handlers::{drive::of_scans::of_scans, scan::on_scan};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let aws = Arc::new(front_door::open().with_outputs().with_signatures());
+    let aws = Arc::new(front_door::open().with_scans(of_scans).with_outputs().with_signatures());
     // The first event finds its connections open, and knows which scanner is in charge. Start-up is not throttled, and somebody may
     // wait for what comes of the event.
     let _ = tokio::join!(aws.verdicts.open_connection(), aws.ecr.registry(false));

@@ -328,6 +328,8 @@ mod tests {
         ] {
             assert!(read(found(body.clone()).to_string().as_bytes()).is_err(), "{body}");
         }
+        let error = read(found(json!({ "enhancedFindings": [{ "severity": 7 }] })).to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("integer `7`, expected a text"), "{error}");
         let twice = r#"{"imageScanFindings":{"findings":[{"name":"CVE-1"}],"findings":[]}}"#;
         for text in ["", "null", "[]", "{", r#"{"imageScanFindings":{"findings":[{"name":"CVE-1"}"#, "{} {}", twice] {
             assert!(read(text.as_bytes()).is_err(), "{text}");

@@ -555,7 +555,7 @@ mod tests {
         let counts = Some(Counts::from(std::collections::BTreeMap::from([("HIGH".into(), 1)])));
         for other in [
             Report { completed_at: Some(at(51)), ..last() },
-            Report { stated_counts: counts, ..last() },
+            Report { stated_counts: counts.clone(), ..last() },
             Report { listed: false, findings: vec![], ..last() },
             Report { status: Some("IN_PROGRESS".into()), ..last() },
         ] {
@@ -563,7 +563,55 @@ mod tests {
         }
         let silent = Report { status: None, completed_at: None, ..last() };
         assert!(first.clone().followed_by(silent.clone()).is_ok());
+        assert!(Report { stated_counts: counts, ..first.clone() }.followed_by(silent.clone()).is_ok());
         assert!(silent.followed_by(last()).is_err(), "the scan ended after the first page was read");
+    }
+
+    #[test]
+    fn whose_findings_any_page_has_the_whole_list_has() {
+        let page = |basic: bool, enhanced: bool| Report { has_basic_findings: basic, has_enhanced_findings: enhanced, ..report("COMPLETE", Some(50)) };
+        for (first, last) in [((true, false), (false, false)), ((false, true), (false, false)), ((false, false), (true, true))] {
+            let whole = page(first.0, first.1).followed_by(page(last.0, last.1)).unwrap();
+            assert_eq!((whole.has_basic_findings, whole.has_enhanced_findings), (first.0 | last.0, first.1 | last.1), "{first:?} {last:?}");
+        }
+    }
+
+    #[test]
+    fn coverage_is_asked_where_inspector_is_in_charge_and_ecr_does_not_say_what_became_of_the_scan() {
+        let findings = |status: &str, completed_at: Option<i64>| Answered::Findings(report(status, completed_at));
+        for (what, open) in [
+            (Answered::NoScan, true),
+            (Answered::NoImage, false),
+            (findings("ACTIVE", None), true),
+            (findings("COMPLETE", None), true),
+            (findings("ACTIVE", Some(50)), false),
+            (findings("PENDING", None), false),
+            (findings("FAILED", None), false),
+        ] {
+            assert_eq!(leaves_open(ScanSource::Enhanced, &what), open, "{what:?}");
+            assert!(!leaves_open(ScanSource::Basic, &what), "{what:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_by_likelihood_needs_findings_of_inspector_that_say_it() {
+        let by_likelihood = Policy::parse(r#"{"exploit":{"epss":"0.1"}}"#).unwrap();
+        for (source, says_epss, policy, judged) in [
+            (ScanSource::Enhanced, false, Policy::default(), true),
+            (ScanSource::Enhanced, false, by_likelihood.clone(), false),
+            (ScanSource::Enhanced, true, by_likelihood.clone(), true),
+            (ScanSource::Basic, false, by_likelihood, true),
+        ] {
+            assert_eq!(Facts::with(source, vec![], says_epss).can_be_judged_by(&policy), judged, "{source} {says_epss}");
+        }
+    }
+
+    #[test]
+    fn what_is_listed_beside_a_state_without_a_result_is_kept_and_an_empty_list_is_not() {
+        for (findings, kept) in [(vec![], false), (vec![finding("CVE-1", Severity::High)], true)] {
+            let reading = understand(answer(ScanSource::Enhanced, Report { findings, ..report("PENDING", None) }));
+            assert_eq!((reading.facts.is_some(), reading.state), (kept, ScanState::Running));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The one loop that carries a protocol's effects out, one at a time, and tells it what came of each.
 
-use std::pin::Pin;
+pub mod of_scans;
+
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,15 +10,15 @@ use tracing::{info, warn};
 use super::error::HandlerError;
 use super::faults::{Run, time_to_read};
 use super::metrics::{self, Unit};
-use crate::aws::Aws;
 use crate::aws::ecr::Read;
 use crate::aws::requests::Recorded;
-use crate::aws::verdicts::{Begun, Written};
+use crate::aws::verdicts::Written;
+use crate::aws::{Aws, Carried};
 use crate::domain::alert::NoticeKind;
 use crate::domain::outputs::{Settled, signature_text, summary_of};
-use crate::domain::protocol::{Depth, Do, Outcome, PageToken, Protocol, Saw, Why};
+use crate::domain::protocol::{Depth, Do, Outcome, Protocol, Saw, Why};
 use crate::domain::request::AskedScan;
-use crate::domain::scan::{Answer as ScanAnswer, Answered, Report, ScanSource, leaves_open};
+use crate::domain::scan::Answer;
 use crate::events::ours::Ours;
 
 /// The roles of a stack that was made a moment ago may do nothing yet: for so long a refusal is not taken for the last word.
@@ -144,7 +145,7 @@ fn measure(effect: &Do, saw: &Saw, aws: &Aws) {
 
 /// In a box, and compiled once: what is called from generic code alone would be compiled in the library and in each function again.
 #[inline(never)]
-fn perform(effect: Do, aws: &Aws) -> Pin<Box<dyn Future<Output = Result<Saw, Why>> + Send + '_>> {
+fn perform(effect: Do, aws: &Aws) -> Carried<'_> {
     Box::pin(carry_out(effect, aws))
 }
 
@@ -155,74 +156,24 @@ async fn carry_out(effect: Do, aws: &Aws) -> Result<Saw, Why> {
         Do::ReadStack(stack_id) => Saw::Stack { rolling_back: aws.stacks.is_rolling_back(&stack_id).await? },
         Do::ReadHeads { repository, digests } => Saw::Heads(aws.verdicts.heads(&repository, &digests).await?),
         Do::ReadFacts { repository, digest, facts } => Saw::Facts(aws.verdicts.facts(&repository, &digest, &facts).await?),
-        Do::ReadFrequency { repository } => Saw::Frequency { on_demand_only: aws.ecr.is_scanned_on_demand_only(&repository).await? },
         Do::ReadRegistry => Saw::Registry(aws.ecr.registry(true).await?),
-        Do::Look { repository, digest, depth, pushed_at, from, epss } => {
-            let begun = match &from {
-                Some(token) => Some(aws.verdicts.begun(&repository, &digest, token).await?),
-                None => None,
-            };
-            // What a reading proves dates from its beginning.
-            let read_at = begun.as_ref().map_or_else(Timestamp::now, |begun| begun.read_at);
-            let epss = epss || begun.as_ref().is_some_and(|begun| begun.epss);
-            let until = Instant::now() + time_to_read();
-            let keep = async |report: Report, is_listed: bool, next: PageToken| {
-                aws.verdicts.keep_begun(&repository, &digest, &next, &Begun { read_at, report, epss, is_listed }).await?;
-                Ok(Saw::MoreToRead(next))
-            };
-            let (mut what, epss_from) = match begun {
-                Some(begun) if begun.is_listed => (Answered::Findings(begun.report), from),
-                begun => match aws.ecr.findings(&repository, &digest, depth, begun.map(|begun| begun.report).zip(from), until).await? {
-                    Read::Answered(what) => (what, None),
-                    Read::OutOfTime(report, next) => return keep(report, false, next).await,
-                },
+        // What waits is looked into by on-scan: here it is what one page shows.
+        Do::Look { repository, digest, depth: Depth::FirstPage, .. } => {
+            let read_at = Timestamp::now();
+            let what = match aws.ecr.findings(&repository, &digest, Depth::FirstPage, None, Instant::now() + time_to_read()).await? {
+                Read::Answered(what) => what,
+                Read::OutOfTime(..) => return Err(Why::new("one page was not read")),
             };
             // After the findings: an answer that contradicts the configuration we knew has dropped it by now.
             let source = aws.ecr.registry(false).await?;
-            if let Answered::Findings(report) = &mut what
-                && epss
-                && source == ScanSource::Enhanced
-                && let Some(next) = aws.inspector.read_epss(&repository, &digest, report, epss_from, until).await?
-            {
-                return keep(std::mem::take(report), true, next).await;
-            }
-            let (coverage, pushed_at) = match depth {
-                Depth::Whole if leaves_open(source, &what) => {
-                    let pushed_at = match pushed_at {
-                        Some(at) => Some(at),
-                        None => aws.ecr.pushed_at(&repository, &digest).await?,
-                    };
-                    (aws.inspector.coverage(&repository, &digest).await?, pushed_at)
-                }
-                _ => (None, None),
-            };
-            Saw::Answer(ScanAnswer { source, what, coverage, pushed_at, read_at })
+            Saw::Answer(Answer { source, what, coverage: None, pushed_at: None, read_at })
         }
         Do::Verify { repository, digest, signers } => match &aws.signatures {
             Some(signatures) => Saw::Signed(signatures.verdict(&aws.verdicts, &repository, &digest, &signers, Timestamp::now()).await?),
             None => return Err(Why::new("this function verifies no signatures")),
         },
-        Do::ReadDeployed { repository, digest } => Saw::Deployed(aws.deployments.lives(&repository, &digest).await?),
-        Do::Index { repository, digest, version, facts } => {
-            aws.verdicts.index(&repository, &digest, version, facts.as_ref(), Timestamp::now()).await?;
-            Saw::Done
-        }
-        Do::ReadAnnounced { repository, digest, audience } => Saw::Announced(Box::new(aws.verdicts.announced(&repository, &digest, &audience).await?)),
-        Do::WriteAnnounced { repository, digest, audience, expect, announced } => {
-            won(aws.verdicts.write_announced(&repository, &digest, &audience, expect, &announced, Timestamp::now()).await?)
-        }
-        Do::AnnounceAgain { repository, digest, after } => {
-            aws.queue.send(Ours::Announce { digest, repository }.to_json(), after).await?;
-            Saw::Done
-        }
         Do::SendNotice { request_id } => {
             aws.queue.send(Ours::Notice { request_id }.to_json(), SignedDuration::ZERO).await?;
-            Saw::Done
-        }
-        Do::TakeNotice { request_id, until } => won(aws.requests.take_notice(&request_id, until, Timestamp::now()).await?),
-        Do::LetNoticeGo { request_id, until } => won(aws.requests.let_notice_go(&request_id, until).await?),
-        Do::NoteNotice { request_id } => {
-            aws.requests.note_notice(&request_id).await?;
             Saw::Done
         }
         Do::ReadRows { stack_key } => Saw::Rows(aws.deployments.rows(&stack_key).await?),
@@ -240,7 +191,6 @@ async fn carry_out(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             Written::Conflict(current) => Saw::Conflict(current),
         },
         Do::ReadRequest(request_id) => Saw::Request(aws.requests.find(&request_id).await?.map(Box::new)),
-        Do::ReadWaiting { repository, digest } => Saw::Waiting(aws.requests.waiting_for(&repository, &digest).await?),
         Do::ReadOpen { stack_key } => Saw::Waiting(aws.requests.open_of(&stack_key).await?),
         Do::ReadGlass { stack_id, repository, digest } => Saw::Glass(aws.deployments.glass(&stack_id, &repository, &digest).await?),
         Do::ReadForward { stack_key } => Saw::Forward(aws.deployments.forward(&stack_key).await?),
@@ -265,20 +215,14 @@ async fn carry_out(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             aws.queue.send(Ours::LookAgain { digest, repository, n, request_id }.to_json(), after).await?;
             Saw::Done
         }
-        Do::ReadOn { repository, digest, from } => {
-            aws.queue.send(Ours::RestOfRead { digest, repository, token: from.0 }.to_json(), SignedDuration::ZERO).await?;
-            Saw::Done
-        }
         Do::SendTimer { request_id, n, after } => {
             aws.queue.send(Ours::Timer { request_id, n }.to_json(), after).await?;
             Saw::Done
         }
-        Do::AdvanceTimer { request_id, to } => won(aws.requests.advance_timer(&request_id, to).await?),
         Do::SendOutputs { request_id, after } => {
             aws.queue.send(Ours::Outputs { request_id }.to_json(), after).await?;
             Saw::Done
         }
-        Do::TakeOutputs { request_id, until } => won(aws.requests.take_outputs(&request_id, until, Timestamp::now()).await?),
         effect @ (Do::WriteLogs { .. }
         | Do::StartExport { .. }
         | Do::ReadExport { .. }
@@ -289,11 +233,25 @@ async fn carry_out(effect: Do, aws: &Aws) -> Result<Saw, Why> {
             Some(outputs) => outputs.put_out(effect).await?,
             None => return Err(Why::new("this function writes no outputs")),
         },
-        Do::NoteOutputs { request, decided_at, progress, settled, ends } => {
-            aws.requests.note_outputs(&request, decided_at, &progress, settled, ends).await?;
-            Saw::Done
-        }
-        Do::StartScan { repository, digest } => Saw::Started(aws.ecr.start_scan(&repository, &digest).await?),
+        effect @ (Do::Look { depth: Depth::Whole, .. }
+        | Do::ReadFrequency { .. }
+        | Do::ReadOn { .. }
+        | Do::StartScan { .. }
+        | Do::ReadDeployed { .. }
+        | Do::Index { .. }
+        | Do::ReadAnnounced { .. }
+        | Do::WriteAnnounced { .. }
+        | Do::AnnounceAgain { .. }
+        | Do::TakeNotice { .. }
+        | Do::LetNoticeGo { .. }
+        | Do::NoteNotice { .. }
+        | Do::ReadWaiting { .. }
+        | Do::AdvanceTimer { .. }
+        | Do::TakeOutputs { .. }
+        | Do::NoteOutputs { .. }) => match aws.of_scans {
+            Some(of_scans) => return of_scans(effect, aws).await,
+            None => return Err(Why::new(format!("this function does not {}", name(&effect)))),
+        },
         Do::Finish(outcome) => unreachable!("the loop ends with {outcome:?}"),
     })
 }

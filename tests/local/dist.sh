@@ -42,10 +42,10 @@ for function in "$@"; do
     # Why they differ: Cargo.toml.
     case $function in
         # Nothing unwinds there, so nobody reads the tables that say how.
-        on-deploy | on-sweep) profile=dist-alone flags="-C force-unwind-tables=no" ;;
-        *) profile=dist flags= ;;
+        on-deploy | on-sweep) profile=dist-alone linked=(-- -C "link-arg=-Wl,-T,$PWD/tests/local/no_unwinding.ld") ;;
+        *) profile=dist linked=() ;;
     esac
-    CARGO_BUILD_RUSTFLAGS=$flags cargo build --profile "$profile" --locked "${options[@]}" --bin "$function"
+    cargo rustc --profile "$profile" --locked "${options[@]}" --bin "$function" "${linked[@]}"
     built+=("$made/$profile/$function")
 done
 tests/local/check_binaries.py "$arch" "${built[@]}"
