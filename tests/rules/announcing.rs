@@ -572,14 +572,18 @@ fn what_was_to_be_expected_is_told_to_nobody() {
 }
 
 #[test]
-fn a_gate_whose_own_topic_is_the_pipelines_has_said_it_already() {
-    let mut world = World { alerting: alerting(AlertOptions::default()), ..World::default() };
-    world.scans("app", [complete(ScanSource::Basic, 50, &[xz()])]);
-    let outputs = ecr_scan_verifier::domain::outputs::Outputs { topic_arn: Some(TOPIC.into()), ..Default::default() };
-    world.deploys(asking(create("app"), |gate| gate.outputs = Some(outputs)));
-    assert_eq!(world.to_write.len(), 1);
-    world.tells("request-1");
-    assert!(world.told.is_empty());
+fn a_gate_whose_own_topic_is_the_pipelines_has_said_already_what_blocks() {
+    let found = complete(ScanSource::Basic, 50, &[xz()]);
+    // The original has a message for findings, and none for an image that is not scanned.
+    for (topic, answer, told) in [(TOPIC, found.clone(), 0), ("arn:aws:sns:eu-west-1:123456789012:own", found, 1), (TOPIC, status("FAILED"), 1)] {
+        let mut world = World { alerting: alerting(AlertOptions::default()), ..World::default() };
+        world.scans("app", [answer]);
+        let outputs = ecr_scan_verifier::domain::outputs::Outputs { topic_arn: Some(topic.into()), ..Default::default() };
+        world.deploys(asking(create("app"), |gate| gate.outputs = Some(outputs)));
+        assert_eq!(world.notices, ["request-1"]);
+        world.tells("request-1");
+        assert_eq!(world.told.len(), told, "{topic}");
+    }
 }
 
 #[test]
