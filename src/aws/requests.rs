@@ -630,11 +630,8 @@ impl Requests {
     }
 }
 
-/// What the outputs are made of, where there are any.
 fn told(request: &Request, record: &Record) -> Option<AttributeValue> {
-    let has_outputs = request.gate.as_ref().is_ok_and(|gate| gate.outputs.is_some());
-    let told = record.told.as_ref().filter(|_| has_outputs && !record.outputs_are_written)?;
-    Some(AttributeValue::S(serde_json::to_string(told).expect("texts are JSON")))
+    record.for_outputs(request).map(|told| AttributeValue::S(serde_json::to_string(told).expect("texts are JSON")))
 }
 
 fn decision_row(decided_at: Timestamp, request_id: &str) -> String {

@@ -363,6 +363,14 @@ pub struct Record {
     pub signed: Option<Signed>,
 }
 
+impl Record {
+    /// What is kept with the request for whoever writes its outputs, where there are any that are still to be written.
+    pub fn for_outputs(&self, request: &Request) -> Option<&Told> {
+        let has_outputs = request.gate.as_ref().is_ok_and(|gate| gate.outputs.is_some());
+        self.told.as_ref().filter(|_| has_outputs && !self.outputs_are_written)
+    }
+}
+
 /// Somebody has taken it upon themselves to let one image into one stack, once, whatever its scan says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Glass {

@@ -125,19 +125,39 @@ fn findings_that_nobody_refers_to_any_more_are_let_go() {
     world.now += 100;
     world.scan_ends("app");
     assert_eq!(world.expired, [old]);
+    // The very same, found once more, are those that the row refers to.
+    world.now += 100;
+    world.scan_ends("app");
+    assert_eq!(world.expired.len(), 1, "{:?}", world.expired);
 }
 
 #[test]
-fn a_race_lost_five_times_goes_back_to_the_queue() {
+fn findings_are_stored_again_for_each_version_of_the_row_that_is_to_refer_to_them() {
     let mut world = World::default();
     world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
     world.scan_ends("app");
     world.now += 100;
-    for _ in 0..6 {
-        world.before.push(("WriteHead", |world| world.heads.get_mut(&digest("app")).unwrap().version += 1));
+    world.scans("app", [complete(ScanSource::Basic, 160, &[finding("CVE-1", "LOW")])]);
+    // Whoever has written the row in between may have let these very findings go.
+    world.before.push(("WriteHead", |world| world.heads.get_mut(&digest("app")).unwrap().version += 1));
+    world.did.clear();
+    world.scan_ends("app");
+    assert_eq!(world.did.iter().filter(|name| *name == "PutFacts").count(), 2, "{:?}", world.did);
+}
+
+#[test]
+fn a_race_lost_six_times_goes_back_to_the_queue_and_one_lost_five_times_is_won() {
+    for (lost, is_won) in [(5, true), (6, false)] {
+        let mut world = World::default();
+        world.scans("app", [complete(ScanSource::Basic, 50, &[])]);
+        world.scan_ends("app");
+        world.now += 100;
+        for _ in 0..lost {
+            world.before.push(("WriteHead", |world| world.heads.get_mut(&digest("app")).unwrap().version += 1));
+        }
+        let outcome = world.scan_ends("app");
+        assert_eq!(matches!(&outcome, Outcome::Redeliver(why) if why.text.contains("5 times")), !is_won, "{lost}: {outcome:?}");
     }
-    let outcome = world.scan_ends("app");
-    assert!(matches!(&outcome, Outcome::Redeliver(why) if why.text.contains("5 times")), "{outcome:?}");
 }
 
 #[test]
@@ -272,6 +292,28 @@ fn what_others_have_read_in_passing_makes_no_event_old() {
     world.now = 400;
     world.scan_with("app", Hints { newest: Some(at(230)), ..Hints::default() });
     assert_eq!(looks(&world), before + 1);
+}
+
+#[test]
+fn of_two_messages_about_one_image_neither_loses_what_it_asks_for() {
+    type Asks = (&'static str, fn(&mut Hints), fn(&Hints) -> bool);
+    let asks: [Asks; 4] = [
+        ("to look", |hints| hints.must_look = true, |hints| hints.must_look),
+        ("for a request", |hints| hints.for_a_request = true, |hints| hints.for_a_request),
+        ("to announce", |hints| hints.announce = true, |hints| hints.announce),
+        ("signed", |hints| hints.signed = true, |hints| hints.signed),
+    ];
+    for (name, ask, is_asked) in asks {
+        let mut asking = Hints::default();
+        ask(&mut asking);
+        let other = Hints::default();
+        assert!(is_asked(&asking.clone().and(other.clone())) && is_asked(&other.clone().and(asking)), "{name}");
+        assert!(!is_asked(&other.clone().and(other)), "{name}");
+    }
+    let can_wait = |can_wait| Hints { can_wait, ..Hints::default() };
+    for (one, other) in [(true, true), (true, false), (false, true), (false, false)] {
+        assert_eq!(can_wait(one).and(can_wait(other)).can_wait, one && other, "waits only where both can");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Parking: who waits is answered, once, whatever is lost, doubled or late.
 
 use ecr_scan_verifier::domain::image::ImageRef;
+use ecr_scan_verifier::domain::outputs::Outputs;
 use ecr_scan_verifier::domain::plan::Started;
 use ecr_scan_verifier::domain::policy::Policy;
 use ecr_scan_verifier::domain::protocol::scan::Hints;
@@ -200,13 +201,35 @@ fn who_claims_and_dies_leaves_the_very_bytes_behind() {
     // Meanwhile the image has become bad. Within the lease nobody else sends; afterwards the stored answer goes out.
     world.scans("app", [complete(BASIC, 130, &[finding("CVE-1", "CRITICAL")])]);
     world.now = 150;
+    world.did.clear();
     world.scan_ends("app");
-    assert!(world.sent.is_empty(), "the claimer may still be at it");
+    assert!(world.sent.is_empty() && !world.did.contains(&"TakeLease".to_owned()), "the claimer may still be at it: {:?}", world.did);
     world.now = 181;
     world.timer_rings();
     assert_eq!(world.verdict(), "SUCCESS PASS");
     world.scan_ends("app");
     assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn whoever_follows_a_claimer_that_died_has_told_and_written_what_he_would_have() {
+    let to_write = Outputs { topic_arn: Some("arn:aws:sns:eu-west-1:123456789012:own".into()), ..Outputs::default() };
+    let wants = |outputs: Option<Outputs>| asking(create("app"), |gate| gate.outputs = outputs);
+    for (request, is_heard, told, written) in [(wants(None), false, 0, 0), (wants(Some(to_write)), false, 0, 1), (wants(None), true, 1, 0)] {
+        let mut world = parked(&request);
+        if is_heard {
+            world.alerting.topic_arn = Some("arn:aws:sns:eu-west-1:123456789012:alerts".into());
+        }
+        world.now = 120;
+        world.scans("app", [bad()]);
+        world.broken.push(("Put", false));
+        assert!(matches!(world.scan_ends("app"), Outcome::Redeliver(_)));
+        assert!(world.notices.is_empty() && world.to_write.is_empty());
+        world.broken.clear();
+        world.now = 200;
+        world.wakes("request-1", By::Sweep);
+        assert_eq!((world.sent.len(), world.notices.len(), world.to_write.len()), (1, told, written));
+    }
 }
 
 #[test]
@@ -236,6 +259,7 @@ fn the_sweep_answers_who_is_overdue_and_nobody_else() {
     }
     assert!(world.verdict().starts_with("FAILED ECR image scan timed out after 840 seconds."));
     assert!(!world.did.contains(&"Look".to_owned()), "from its item alone");
+    assert_eq!(world.recorded.last().unwrap().digest, Some(digest("app")), "its record names the image");
 }
 
 #[test]

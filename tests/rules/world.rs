@@ -628,6 +628,7 @@ impl World {
             (self.newest, self.stands) = (Some(request.asked_at), Some(request.request_id.clone()));
         }
         self.recorded.push(record.clone());
+        let for_outputs = record.for_outputs(&request).cloned();
         for row in &record.replaced {
             self.rows.get_mut(row).expect("only what is there is replaced").is_admitted = false;
         }
@@ -647,7 +648,7 @@ impl World {
         let images = before.and_then(|stored| stored.images.clone());
         let (known, progress) = before.map(|stored| (stored.told.clone(), stored.progress.clone())).unwrap_or_default();
         let notice = record.notice;
-        let (told, progress) = match record.told.filter(|_| !record.outputs_are_written) {
+        let (told, progress) = match for_outputs {
             Some(told) => (Some(told), Progress::default()),
             None => (known, progress),
         };
