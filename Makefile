@@ -55,6 +55,9 @@ model-deep: ## the parking protocol and the outboxes with more going wrong at on
 fuzz: ## bytes made up for every parser (docs/fuzzing.md), needs nightly and cargo-fuzz; SECONDS=120 each, TARGET=policy for one alone
 	@tests/fuzz/run.sh $(or $(SECONDS),120) $(if $(filter command,$(firstword $(origin TARGET))),$(TARGET))
 
+mutants: ## FILES='judge.rs policy.rs' of src/domain broken in every way: which breaks no test sees (docs/mutants.md), needs cargo-mutants
+	@tests/local/mutants.sh $(TARGET) $(FILES)
+
 build: ## the functions, the CLI and the test programs, as the stories and the demo use them
 	$(STEP) build cargo build --bins --tests --examples $(FAULTS) --locked
 
