@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR := never
 export AWS_EC2_METADATA_DISABLED := true
 export CDK_DISABLE_CLI_TELEMETRY := 1
 
-.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz test-unit build check-binaries infra test-infra lint-templates synth test-stories load crashes audit dist bench package try-package clean
+.PHONY: help doctor demo test fmt clippy check-tree test-rules test-signatures model-deep fuzz mutants test-unit build check-binaries infra test-infra lint-templates synth test-stories load crashes audit dist bench package try-package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24

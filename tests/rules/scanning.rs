@@ -1,8 +1,9 @@
 //! The scan protocol: what an event makes of the row, what it costs, and when it looks again.
 
 use ecr_scan_verifier::domain::head::EventCounts;
-use ecr_scan_verifier::domain::protocol::Outcome;
-use ecr_scan_verifier::domain::protocol::scan::Hints;
+use ecr_scan_verifier::domain::policy::Policy;
+use ecr_scan_verifier::domain::protocol::scan::{Hints, Scan};
+use ecr_scan_verifier::domain::protocol::{Do, Outcome, Protocol, Saw};
 use ecr_scan_verifier::domain::scan::{Answered, Report, ScanSource};
 
 use crate::world::*;
@@ -292,6 +293,35 @@ fn what_others_have_read_in_passing_makes_no_event_old() {
     world.now = 400;
     world.scan_with("app", Hints { newest: Some(at(230)), ..Hints::default() });
     assert_eq!(looks(&world), before + 1);
+}
+
+#[test]
+fn of_what_nobody_has_heard_of_and_nobody_looks_at_nothing_is_written() {
+    let mut world = World::default();
+    let outcome = world.scan_with("app", Hints { announce: true, can_wait: true, looked_again: u32::MAX, ..Hints::default() });
+    assert!(matches!(&outcome, Outcome::Done(what) if what == "nothing is recorded of it"), "{outcome:?}");
+    assert_eq!((world.heads.len(), world.did), (0, vec!["ReadHeads".to_owned()]));
+}
+
+#[test]
+fn how_likely_findings_are_exploited_is_asked_where_a_policy_or_the_row_wants_it() {
+    let by_likelihood = || Policy::parse(r#"{"exploit":{"epss":"0.1"}}"#).unwrap();
+    let row = |says_epss: bool| {
+        let mut world = World { registry: ScanSource::Enhanced, ..World::default() };
+        world.scans("app", [complete(ScanSource::Enhanced, 50, &[])]);
+        world.scan_ends("app");
+        let mut head = world.heads.remove(&digest("app")).unwrap();
+        head.result.as_mut().unwrap().says_epss = says_epss;
+        head
+    };
+    for (policy, says_epss, asked) in
+        [(Policy::default(), false, false), (by_likelihood(), false, true), (Policy::default(), true, true), (by_likelihood(), true, true)]
+    {
+        let mut scan = Scan::new(repository(), digest("app"), Hints { must_look: true, ..Hints::default() }, policy, home());
+        scan.next(Saw::Start, at(200));
+        let looks = scan.next(Saw::Heads(vec![Some(row(says_epss))]), at(200));
+        assert!(matches!(looks, Do::Look { epss, .. } if epss == asked), "{says_epss}: {looks:?}");
+    }
 }
 
 #[test]
