@@ -483,6 +483,30 @@ fn a_waiting_request_has_its_scan_started_where_it_asks_for_that() {
 }
 
 #[test]
+fn of_two_who_want_an_old_scan_made_anew_one_asks_and_neither_lets_the_old_one_count() {
+    // Before he reads the request, and before he asks himself, somebody else has asked.
+    for moment in ["ReadRequest", "StartScan"] {
+        let mut world = World::default();
+        world.scans("app", [complete(BASIC, -100_000, &[])]);
+        let request = asking(create("app"), |gate| gate.scan = AskedScan::Basic { start_scan: true });
+        world.deploys(request.clone());
+        assert!(world.waits(&request), "it is more than a day old: {:?}", world.decided);
+        world.before.push((moment, |world| {
+            world.wakes("request-1", By::News);
+            world.starting = Started::Already;
+        }));
+        world.scan_ends("app");
+        assert!(world.before.is_empty() && world.waits(&request), "{moment}: {:?}", world.decided);
+        assert_eq!(world.started.len(), if moment == "StartScan" { 2 } else { 1 }, "{moment}");
+        // The new one finds something.
+        world.now += 60;
+        world.scans("app", [complete(BASIC, 150, &[finding("CVE-1", "CRITICAL")])]);
+        world.scan_ends("app");
+        assert_eq!(world.verdict(), "FAILED ECR Image Scan found vulnerabilities.", "{moment}");
+    }
+}
+
+#[test]
 fn a_policy_that_needs_the_findings_waits_until_they_are_stored_again() {
     let ignoring = Policy::from_words(None, Some("HIGH"), ["CVE-1".to_owned()]).unwrap();
     let request = asking(create("app"), |gate| gate.policy = ignoring);

@@ -111,6 +111,8 @@ struct Known {
     /// Whether the tag still names what it named when the request began to wait.
     checked_again: bool,
     heads: BTreeMap<ImageDigest, Option<Head>>,
+    /// The one whose row was handed over instead of being read.
+    handed: Option<ImageDigest>,
     /// Who has signed it, as far as somebody has looked.
     signed: BTreeMap<ImageDigest, Found>,
     /// What is in the way of it as far as signatures go, forgiven or not.
@@ -282,6 +284,7 @@ impl Deploy {
 
     /// The row of an image as it was read or written a moment ago.
     pub fn knowing(mut self, head: Head) -> Self {
+        self.known.handed = Some(head.digest.clone());
         self.known.heads.insert(head.digest.clone(), Some(head));
         self
     }
@@ -555,6 +558,11 @@ impl Deploy {
         if matches!(self.run, Run::Woken { .. })
             && let Some(digest) = self.to_start(gate, &not_yet)
         {
+            // Somebody else may have asked for it since that row was written.
+            if self.known.handed.take().as_ref() == Some(&digest) {
+                self.known.heads.remove(&digest);
+                return self.decide(now);
+            }
             self.known.started.insert(digest.clone());
             let effect = Do::StartScan { repository: gate.repository.clone(), digest: digest.clone() };
             return self.ask(Asked::Start(digest), effect);
@@ -1332,8 +1340,10 @@ impl Deploy {
                 let after = self.head(&digest).and_then(Head::valid_result).map(|result| result.completed_at);
                 return self.remember_news(digest, News::ScanAskedFor(AskedFor { at: now, after }));
             }
-            // Scanned within a day, says ECR: what there is, or is on its way, counts.
+            // Scanned within a day, says ECR: what there is, or is on its way, counts. On its way is what somebody else has asked for
+            // since the row was read.
             Started::Already => {
+                self.known.heads.remove(&digest);
                 self.known.scanned_lately.insert(digest);
                 return None;
             }
